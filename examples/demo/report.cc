@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#include "examples/demo/report.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+namespace demo {
+namespace {
+
+using nlohmann::json;
+
+// 12,345
+std::string grouped(std::int64_t number) {
+    const bool negative = number < 0;
+    std::string reversed;
+    const std::string digits = std::to_string(negative ? -number : number);
+    for (auto digit = digits.rbegin(); digit != digits.rend(); ++digit) {
+        if ((digit - digits.rbegin()) % 3 == 0 && digit != digits.rbegin()) reversed += ',';
+        reversed += *digit;
+    }
+    if (negative) reversed += '-';
+    return {reversed.rbegin(), reversed.rend()};
+}
+
+std::string kibibytes(const json& bytes) {
+    return grouped(bytes.get<std::int64_t>() / 1024) + " KiB";
+}
+
+std::string messages_per_call(const json& transport) {
+    const double calls = transport.at("system_calls").at("total").get<double>();
+    const double received = transport.at("received").at("total").get<double>();
+    if (calls == 0) return "-";
+    return received / calls < 10 ? fmt::format("{:.2f}", received / calls)
+                                 : fmt::format("{:.0f}", received / calls);
+}
+
+std::string instruction_text(const json& transport) {
+    const json& value = transport.at("instructions_per_message");
+    if (value.is_null()) return "not measured";
+    return grouped(static_cast<std::int64_t>(value.get<double>() + 0.5));
+}
+
+std::string row(const std::string& label, const std::string& ring, const std::string& plain) {
+    return fmt::format("  {:<28} {:>18} {:>22}\n", label, ring, plain);
+}
+
+std::string instruction_note(const json& merged) {
+    const json& method = merged.at("instructions").at("method");
+    if (method == "icount")
+        return "  [3] In a second boot of one CPU under QEMU's -icount, where the time stamp "
+               "counter\n"
+               "      counts instructions (checked first): the events wait, then the reader reads\n"
+               "      them alone. Median of the rounds, user space and kernel together.\n";
+    if (method == "perf_event")
+        return "  [3] By the processor's own counter (perf_event_open), user space and kernel\n"
+               "      together: the events wait, then the reader reads them alone. Median of the\n"
+               "      rounds.\n";
+    return "  [3] Not measured: this machine gives no instruction counter.\n";
+}
+
+}  // namespace
+
+json merge(const json& streamed, const json& instructions) {
+    json merged = streamed;
+    merged["instructions"] = instructions;
+    for (json& transport : merged.at("transports")) {
+        const char* key = transport.at("transport") == "ring" ? "ring" : "proc_connector_recv";
+        transport["instructions_per_message"] = instructions.at(key);
+    }
+    return merged;
+}
+
+std::string to_table(const json& merged) {
+    const json& ring = merged.at("transports").at(0);
+    const json& plain = merged.at("transports").at(1);
+    const json& published = merged.at("published");
+    const auto number = [](const json& value) { return grouped(value.get<std::int64_t>()); };
+
+    std::string text = fmt::format(
+        "{} forks, {} execs and {} exits in {:.1f} s, Linux {}, {} CPU{}\n\n",
+        number(published.at("forks")), number(published.at("execs")), number(published.at("exits")),
+        merged.at("seconds").get<double>(), merged.at("kernel").get<std::string>(),
+        merged.at("cpus").get<int>(), merged.at("cpus") == 1 ? "" : "s");
+    text += row("", "mapped ring", "proc connector, recv()");
+    text +=
+        row("events published [1]", number(published.at("total")), number(published.at("total")));
+    text += row("received", number(ring.at("received").at("total")),
+                number(plain.at("received").at("total")));
+    text += row("lost", number(ring.at("lost")), number(plain.at("lost")));
+    text +=
+        row("  and the reader is told", fmt::format("lost {}", number(ring.at("reported_lost"))),
+            fmt::format("ENOBUFS {} times", number(plain.at("reported_enobufs"))));
+    text += row("reader's system calls [2]", number(ring.at("system_calls").at("total")),
+                number(plain.at("system_calls").at("total")));
+    text += row("  messages per call", messages_per_call(ring), messages_per_call(plain));
+    text += row("instructions per message [3]", instruction_text(ring), instruction_text(plain));
+    text += row("room in the kernel", kibibytes(ring.at("buffer_bytes")),
+                kibibytes(plain.at("buffer_bytes")));
+    text +=
+        "\n"
+        "  [1] Counted by process_events.ko as they happened, from when both readers listened\n"
+        "      until both had read all they got. Lost: published less received.\n"
+        "  [2] Counted by the kernel over the same time: a histogram on raw_syscalls:sys_enter,\n"
+        "      filtered on the two readers.\n";
+    text += instruction_note(merged);
+    if (merged.at("hold_events") != 0)
+        text += fmt::format(
+            "  Half-way both readers did something else for {} events, as a busy daemon does.\n",
+            number(merged.at("hold_events")));
+    if (!merged.at("quiet").get<bool>())
+        text +=
+            "  Other processes never rested: published and received may differ by what happened\n"
+            "  at the moments of counting.\n";
+    return text;
+}
+
+std::string broken_promise(const json& merged) {
+    const json& ring = merged.at("transports").at(0);
+    if (!merged.at("quiet").get<bool>() || ring.at("lost") == ring.at("reported_lost")) return {};
+    return fmt::format("the ring lost {} events but counted {}",
+                       ring.at("lost").get<std::int64_t>(),
+                       ring.at("reported_lost").get<std::int64_t>());
+}
+
+}  // namespace demo

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace demo {
+
+// One document of what stream() and instructions() returned.
+nlohmann::json merge(const nlohmann::json& streamed, const nlohmann::json& instructions);
+
+// The table and its footnotes, for a terminal of 80 columns.
+std::string to_table(const nlohmann::json& merged);
+
+// Empty if the ring kept its promise in this run: what was published and what was received differ
+// by what the ring itself counted as lost, and by nothing else. Otherwise a sentence.
+std::string broken_promise(const nlohmann::json& merged);
+
+}  // namespace demo

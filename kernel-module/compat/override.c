@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * How a socket comes to have our operations on a stock kernel
+ *
+ * A stock kernel offers a netlink family no hook at a socket's mmap, poll or
+ * release. So a socket that was set up gets a copy of netlink's operations with
+ * those replaced. There is one such table, read-only once the module is loaded.
+ *
+ * The change is one store of a pointer under nlmmap_setup_mutex, in the context
+ * of the socket's own sender; the core reads the pointer once for each call.
+ * A call that began with the old table ends with it: poll then misses the ring
+ * and mmap answers ENODEV, as if they had come a moment earlier.
+ *
+ * The table's owner is this module. The core takes no reference for a change of
+ * operations, so we take one, and drops the owner's after release: hence one
+ * for each socket.
+ *
+ * In a kernel with the patch series this file's work is done by hooks.
+ */
+#include <linux/init.h>
+#include <linux/module.h>
+#include <linux/net.h>
+#include <linux/netlink.h>
+#include <net/net_namespace.h>
+#include <net/sock.h>
+
+#include "override.h"
+#include "socket.h"
+
+static struct proto_ops nlmmap_ops __ro_after_init;
+static const struct proto_ops *nlmmap_base __ro_after_init;
+
+static int nlmmap_ops_mmap(struct file *file, struct socket *sock,
+			   struct vm_area_struct *vma)
+{
+	struct nlmmap_socket *socket = nlmmap_socket_find(sock->sk);
+
+	return nlmmap_socket_mmap(socket, vma);
+}
+
+static __poll_t nlmmap_ops_poll(struct file *file, struct socket *sock,
+				struct poll_table_struct *wait)
+{
+	struct nlmmap_socket *socket = nlmmap_socket_find(sock->sk);
+
+	/* netlink's own poll joins the socket's wait queue: the only one. The
+	 * barrier in sock_poll_wait() stands between that and our look at the
+	 * ring.
+	 */
+	return nlmmap_base->poll(file, sock, wait) | nlmmap_socket_poll(socket);
+}
+
+static void nlmmap_ops_show_fdinfo(struct seq_file *m, struct socket *sock)
+{
+	nlmmap_socket_show(nlmmap_socket_find(sock->sk), m);
+}
+
+static int nlmmap_ops_release(struct socket *sock)
+{
+	if (sock->sk)
+		nlmmap_socket_release(nlmmap_socket_find(sock->sk));
+	return nlmmap_base->release(sock);
+}
+
+/**
+ * nlmmap_override - give a socket our operations
+ * @sock: a netlink socket that is in the hash now; has not been here before
+ *
+ * Context: process; nlmmap_setup_mutex is held.
+ */
+void nlmmap_override(struct socket *sock)
+{
+	/* The sender's socket holds a reference through its family. */
+	__module_get(THIS_MODULE);
+	/* Pairs with the core's read of sock->ops; what the new operations look
+	 * up was published by hash_add_rcu().
+	 */
+	smp_store_release(&sock->ops, &nlmmap_ops);
+}
+
+/**
+ * nlmmap_override_init - learn netlink's operations
+ *
+ * Before the family exists, so that no request can come too early: all netlink
+ * families share one table, so any kernel socket shows it.
+ *
+ * Context: module load.
+ * Return: 0 or what sock_create_kern() says.
+ */
+int __init nlmmap_override_init(void)
+{
+	struct socket *sock;
+	int err;
+
+	err = sock_create_kern(&init_net, PF_NETLINK, SOCK_RAW, NETLINK_ROUTE, &sock);
+	if (err)
+		return err;
+	nlmmap_base = sock->ops;
+	sock_release(sock);
+
+	nlmmap_ops = *nlmmap_base;
+	nlmmap_ops.owner = THIS_MODULE;
+	nlmmap_ops.mmap = nlmmap_ops_mmap;
+	nlmmap_ops.poll = nlmmap_ops_poll;
+	nlmmap_ops.show_fdinfo = nlmmap_ops_show_fdinfo;
+	nlmmap_ops.release = nlmmap_ops_release;
+	return 0;
+}

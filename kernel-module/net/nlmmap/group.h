@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Named groups: who publishes, who hears
+ */
+#ifndef _NLMMAP_GROUP_H
+#define _NLMMAP_GROUP_H
+
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/rcupdate.h>
+#include <net/nlmmap.h>
+
+struct net;
+struct netlink_ext_ack;
+struct nlmmap_plain;
+struct nlmmap_ring;
+struct nlmmap_socket;
+struct sock;
+
+/* Netlink groups of the family; the core fixes the number at registration. */
+#define NLMMAP_GROUPS		1024
+
+/**
+ * struct nlmmap_members - the rings that a group's messages go to
+ * @rcu: frees it
+ * @count: of @rings
+ * @rings: in the order of their addresses, which is the order of locking
+ *
+ * Never changed once publishers can see it; replaced.
+ */
+struct nlmmap_members {
+	struct rcu_head rcu;
+	u32 count;
+	struct nlmmap_ring *rings[];
+};
+
+/**
+ * struct nlmmap_group - a group
+ * @members: never NULL; RCU, where interrupts off count as the read side
+ * @published: datagrams, for each CPU
+ * @max_bytes: largest datagram
+ * @id: its number
+ * @flags: NLMMAP_GROUP_*
+ * @ring_count: members that are sockets' rings
+ * @node: in nlmmap_groups
+ * @net: its network namespace; NULL once that is gone. Not referenced.
+ * @plain: serves the listeners without a ring; NULL if there are none
+ * @last_bind: jiffies when a plain listener last asked to join
+ * @name: unique in @net
+ *
+ * The first four are what publishing looks at. All but @members, @published
+ * and the constants are under nlmmap_group_mutex.
+ */
+struct nlmmap_group {
+	struct nlmmap_members __rcu *members;
+	u64 __percpu *published;
+	u32 max_bytes;
+	u16 id;
+	u32 flags;
+	u32 ring_count;
+	struct list_head node;
+	struct net *net;
+	struct nlmmap_plain *plain;
+	unsigned long last_bind;
+	char name[NLMMAP_GROUP_NAME_BYTES];
+};
+
+/**
+ * struct nlmmap_membership - a socket's ring in a group
+ * @by_socket: in struct nlmmap_socket.memberships
+ * @group: the group
+ * @socket: the socket
+ */
+struct nlmmap_membership {
+	struct list_head by_socket;
+	struct nlmmap_group *group;
+	struct nlmmap_socket *socket;
+};
+
+/**
+ * struct nlmmap_net - what a network namespace has
+ * @sock: the family's kernel socket
+ */
+struct nlmmap_net {
+	struct sock *sock;
+};
+
+extern unsigned int nlmmap_net_id;
+extern struct mutex nlmmap_group_mutex;
+extern struct list_head nlmmap_groups;
+extern uint nlmmap_max_members;
+
+struct nlmmap_group *nlmmap_group_by_name(const struct net *net, const char *name);
+struct nlmmap_group *nlmmap_group_by_id(const struct net *net, u32 id);
+int nlmmap_group_join(struct nlmmap_group *group, struct nlmmap_socket *socket,
+		      struct netlink_ext_ack *extack);
+int nlmmap_group_leave(struct nlmmap_group *group, struct nlmmap_socket *socket,
+		       struct netlink_ext_ack *extack);
+void nlmmap_group_leave_all(struct nlmmap_socket *socket);
+u64 nlmmap_group_published(const struct nlmmap_group *group);
+int nlmmap_group_bind(struct net *net, int id);
+void nlmmap_group_unbind(struct net *net, int id);
+void nlmmap_group_net_exit(struct net *net);
+void nlmmap_group_exit(void);
+
+#endif /* _NLMMAP_GROUP_H */

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The pages under a ring, and who is charged for them
+ *
+ * No locks: a struct nlmmap_memory does not change between its set-up and its
+ * end, which its owner orders.
+ */
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/user.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include "memory.h"
+
+static void nlmmap_pages_free(struct page **pages, u32 count)
+{
+	while (count--)
+		__free_page(pages[count]);
+	kvfree(pages);
+}
+
+/**
+ * nlmmap_memory_alloc - get zeroed pages and map them, the data twice
+ * @memory: what to fill; nlmmap_memory_free() undoes it
+ * @data_bytes: a power of two, at least a page
+ *
+ * Context: process, may sleep. The pages count against the caller's memory
+ * cgroup.
+ * Return: 0 or -ENOMEM.
+ */
+int nlmmap_memory_alloc(struct nlmmap_memory *memory, u32 data_bytes)
+{
+	u32 data_pages = data_bytes >> PAGE_SHIFT;
+	u32 count = NLMMAP_CONTROL_PAGES + data_pages;
+	struct page **pages;
+	u32 got;
+
+	/* One array for both: the tail repeats the data for vmap(). */
+	pages = kvmalloc_array(count + data_pages, sizeof(*pages),
+			       GFP_KERNEL_ACCOUNT);
+	if (!pages)
+		return -ENOMEM;
+
+	for (got = 0; got < count; got++) {
+		pages[got] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO |
+					__GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+		if (!pages[got])
+			goto err_free_pages;
+		if (got >= NLMMAP_CONTROL_PAGES)
+			pages[got + data_pages] = pages[got];
+		cond_resched();
+	}
+
+	memory->address = vmap(pages, count + data_pages, VM_MAP, PAGE_KERNEL);
+	if (!memory->address)
+		goto err_free_pages;
+
+	memory->pages = pages;
+	memory->page_count = count;
+	memory->data_bytes = data_bytes;
+	memory->charged = NULL;
+	return 0;
+
+err_free_pages:
+	nlmmap_pages_free(pages, got);
+	return -ENOMEM;
+}
+
+/**
+ * nlmmap_memory_charge - count the pages as locked memory of the current user
+ * @memory: allocated, not charged
+ *
+ * The user that sets a ring up is charged until the ring is freed, wherever
+ * the socket goes in between.
+ *
+ * Context: process.
+ * Return: 0, or -ENOMEM if that is over RLIMIT_MEMLOCK and the caller has no
+ * CAP_IPC_LOCK.
+ */
+int nlmmap_memory_charge(struct nlmmap_memory *memory)
+{
+	struct user_struct *user = get_uid(current_user());
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	unsigned long locked;
+
+	locked = atomic_long_add_return(memory->page_count, &user->locked_vm);
+	if (locked > limit && !capable(CAP_IPC_LOCK)) {
+		atomic_long_sub(memory->page_count, &user->locked_vm);
+		free_uid(user);
+		return -ENOMEM;
+	}
+	memory->charged = user;
+	return 0;
+}
+
+/**
+ * nlmmap_memory_free - undo nlmmap_memory_alloc() and nlmmap_memory_charge()
+ * @memory: nothing in the kernel uses it any more. A page that a user mapping
+ *	still holds lives on until that goes.
+ *
+ * Context: process, may sleep.
+ */
+void nlmmap_memory_free(struct nlmmap_memory *memory)
+{
+	vunmap(memory->address);
+	nlmmap_pages_free(memory->pages, memory->page_count);
+	if (memory->charged) {
+		atomic_long_sub(memory->page_count, &memory->charged->locked_vm);
+		free_uid(memory->charged);
+	}
+}
+
+/**
+ * nlmmap_memory_page - the page at a place of the ring's file
+ * @memory: allocated
+ * @index: pages from the ring's beginning in the file: consumer, producer,
+ *	data, data again
+ *
+ * Return: the page, not referenced; NULL beyond the end.
+ */
+struct page *nlmmap_memory_page(const struct nlmmap_memory *memory,
+				unsigned long index)
+{
+	unsigned long data_pages = memory->data_bytes >> PAGE_SHIFT;
+
+	if (index >= memory->page_count + data_pages)
+		return NULL;
+	if (index >= memory->page_count)
+		index -= data_pages;
+	return memory->pages[index];
+}
+
+/**
+ * nlmmap_memory_map - put all pages into a user mapping at once
+ * @memory: allocated
+ * @vma: covers nothing but this ring, from its vm_pgoff on
+ *
+ * So a reader never faults.
+ *
+ * Context: process, the mmap lock held for writing.
+ * Return: 0 or what vm_insert_pages() says.
+ */
+int nlmmap_memory_map(const struct nlmmap_memory *memory,
+		      struct vm_area_struct *vma)
+{
+	unsigned long index = vma->vm_pgoff;
+	unsigned long count = vma_pages(vma);
+
+	/* The array goes on with the data pages again: no need to split. */
+	if (index + count > memory->page_count + (memory->data_bytes >> PAGE_SHIFT))
+		return -EINVAL;
+	return vm_insert_pages(vma, vma->vm_start, memory->pages + index, &count);
+}

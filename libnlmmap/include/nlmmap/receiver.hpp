@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// nlmmap::Receiver: a mapped ring, and the groups that fill it.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include <nlmmap/error.hpp>
+#include <nlmmap/export.hpp>
+#include <nlmmap/record.hpp>
+#include <nlmmap/socket.hpp>
+
+namespace nlmmap {
+
+namespace testing {
+class Loopback;
+}  // namespace testing
+
+/// How a ring is set up.
+struct RingOptions {
+    /// Bytes of records that the ring holds: a power of two, from one page to the module's
+    /// max_ring_bytes (64 MiB by default). Counts against RLIMIT_MEMLOCK.
+    std::size_t ring_bytes = 1 << 20;
+    /// How many bytes must wait before a sleeper is woken; see Receiver::set_watermark().
+    std::uint32_t watermark_bytes = 0;
+    /// Have the kernel stamp each record: Record::time(). 8 bytes a record.
+    bool timestamps = false;
+};
+
+/// Why Receiver::wait() returned.
+enum class Wait {
+    readable,     ///< records wait, or some were lost: read(), and look at lost()
+    timed_out,    ///< nothing came
+    interrupted,  ///< a signal handler ran
+    group_gone,   ///< the ring is empty, and every group that was joined has been deleted
+};
+
+/// Receives the messages of groups in a ring mapped from the kernel.
+///
+///     Receiver receiver = Receiver::join("process_events", {.ring_bytes = 1 << 20});
+///     for (;;) {
+///         if (receiver.wait(timeout) == Wait::group_gone) break;
+///         for (const Record& record : receiver.read()) {
+///             if (record.lost_before()) resync(record.lost_before());
+///             for (const Message& message : record) handle(message);
+///         }
+///     }
+///
+/// Nothing is lost while the ring has room. What finds no room is lost, the newest first, and told
+/// exactly: Record::lost_before() says how many and where. Losses after the newest record show in
+/// lost() alone: they are what lost() exceeds the sum of all lost_before() by. A loss ends wait()
+/// even if the ring is empty by then.
+///
+/// Movable; a moved-from receiver may only be assigned to or destroyed. It belongs to one thread at
+/// a time; several threads join several times, and each hears everything. The destructor unmaps the
+/// ring and closes the socket; no Batch may be alive then. A child after fork() has no mapping: it
+/// must not touch the receiver, not even destroy it (exec or _exit).
+class NLMMAP_EXPORT Receiver {
+  public:
+    /// Opens a socket, sets a ring up and joins the group. Allocates, makes some system calls.
+    /// Errors: as Socket(), Receiver(Socket) and join_group().
+    [[nodiscard]] static Receiver join(std::string_view group, const RingOptions& options = {});
+
+    /// The same for several groups, whose messages come through one ring in the order of publishing.
+    [[nodiscard]] static Receiver join(std::initializer_list<std::string_view> groups,
+                                       const RingOptions& options = {});
+
+    /// Sets a ring up on that socket, with no group yet. Allocates, makes some system calls.
+    /// Error EINVAL: ring_bytes is not a power of two of at least a page. ERANGE: it is over the
+    /// module's max_ring_bytes. ENOMEM: it would take its user over RLIMIT_MEMLOCK (what() says what
+    /// is needed), or there is no memory. EBUSY: the socket has a ring, or subscribed to a group.
+    /// EOPNOTSUPP: the module does not know an option. EPROTO: the module speaks another version of
+    /// the ABI.
+    explicit Receiver(Socket socket, const RingOptions& options = {});
+
+    ~Receiver();
+    Receiver(Receiver&&) noexcept;
+    Receiver& operator=(Receiver&&) noexcept;
+
+    /// The group's messages come to this ring from now on. One request.
+    /// Error ENOENT: no such group; what() lists those that there are. EPERM: the group is not public
+    /// and you lack CAP_NET_ADMIN. EALREADY: joined before. EMSGSIZE: the ring is too small for the
+    /// group's messages; what() says what it takes. ENOSPC: the group has as many rings as the
+    /// module allows. EINVAL: the name is empty or longer than 31 bytes. ENOMEM.
+    void join_group(std::string_view group);
+
+    /// The reverse. What is in the ring stays there. One request.
+    /// Error ENOENT: no such group, or not joined. ENOMEM: still joined.
+    void leave_group(std::string_view group);
+
+    /// Waits until the ring is readable: until as many bytes wait as the watermark says, something
+    /// was lost, or a group was deleted. Makes no system call if the bytes are there already; else
+    /// one poll(). Without a timeout it waits for ever; 0 does not wait. After a time-out whatever
+    /// is in the ring, be it below the watermark, makes it `readable`.
+    /// A deleted group is told twice: by a notice among the records (Record::is_notice()), and,
+    /// once the ring is empty and no joined group is left, by `group_gone`.
+    /// Answers to requests on the same socket neither wake it nor keep it from sleeping.
+    /// Errors: those of poll(): ENOMEM; EIO: the descriptor is not pollable any more.
+    [[nodiscard]] Wait wait(std::optional<std::chrono::nanoseconds> timeout = std::nullopt);
+
+    /// Asks the kernel to make fd() readable when the next record comes; true if the ring is readable
+    /// already. One poll() with a timeout of 0. Who waits edge-triggered on fd() (EPOLLET, io_uring)
+    /// calls it before each sleep, after read() found nothing, and reads again if it returns true.
+    /// Level-triggered epoll, poll and select do it by themselves. Errors: as wait().
+    [[nodiscard]] bool arm();
+
+    /// The records in the ring up to what is published now, in place. No system call, nothing
+    /// allocated. One Batch may be alive at a time: with another one alive this is a failed assertion,
+    /// or, with NDEBUG, an empty Batch. See Batch for what leaving the loop early means.
+    [[nodiscard]] Batch read() noexcept { return Batch(ring_.get()); }
+
+    /// How many bytes, headers included, must wait before a sleeper in wait() or on fd() is woken.
+    /// 0 and 1: any record; more than half the ring is half the ring. Counts from the next time that
+    /// somebody goes to sleep. Together with it a timeout bounds how late a message is seen.
+    void set_watermark(std::uint32_t bytes) noexcept { ring_->set_watermark(bytes); }
+
+    /// The descriptor to wait on in an event loop of your own: ask for EPOLLRDBAND, which is the
+    /// ring's; EPOLLIN is the ring's and the ordinary queue's. It stays this receiver's.
+    [[nodiscard]] int fd() const noexcept { return ring_->backend().fd(); }
+
+    /// The socket under the ring, for requests. Error EOPNOTSUPP: the receiver is a loopback's.
+    [[nodiscard]] Socket& socket() { return ring_->backend().socket(); }
+
+    /// Records lost so far: one load. Exceeds the sum of all Record::lost_before() by the losses after
+    /// the newest record that was read.
+    [[nodiscard]] std::uint64_t lost() const noexcept { return ring_->lost(); }
+
+    /// Bytes of records that the ring holds.
+    [[nodiscard]] std::size_t ring_bytes() const noexcept { return ring_->ring_bytes(); }
+
+    /// Bytes that wait in the ring, headers included; space that a live Batch has not given back yet
+    /// counts, too. One load.
+    [[nodiscard]] std::size_t pending_bytes() const noexcept { return ring_->pending_bytes(); }
+
+  private:
+    friend class testing::Loopback;
+
+    explicit Receiver(std::unique_ptr<detail::Ring> ring) noexcept;
+
+    std::unique_ptr<detail::Ring> ring_;
+};
+
+}  // namespace nlmmap

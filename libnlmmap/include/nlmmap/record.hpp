@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+// Record and Batch: reading a ring in place.
+#pragma once
+
+#include <nlmmap/linux/nlmmap.h>
+
+#include <cassert>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+#include <optional>
+#include <span>
+
+#include <nlmmap/detail/ring.hpp>
+#include <nlmmap/message.hpp>
+
+namespace nlmmap {
+
+/// One datagram in place, and what the kernel says about it.
+///
+/// Valid until the loop over its Batch goes on to the next record or ends: then its space may be
+/// given back to the kernel. Not copyable: take out what you keep, or Message::copy().
+/// Nothing here throws, allocates or makes a system call.
+class Record {
+  public:
+    Record& operator=(const Record&) = delete;
+
+    /// The whole datagram: one or more netlink messages.
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
+        return {payload(), header_->len};
+    }
+
+    /// Number of the group that it was sent to; 0: to this socket alone.
+    [[nodiscard]] std::uint16_t group() const noexcept { return header_->group; }
+
+    /// Netlink port of the sender, as the kernel knows it; 0: the kernel itself.
+    [[nodiscard]] std::uint32_t portid() const noexcept { return header_->portid; }
+
+    /// Network namespace of the sender, as NETLINK_LISTEN_ALL_NSID tells it; -1: the reader's own.
+    [[nodiscard]] std::int32_t nsid() const noexcept { return header_->nsid; }
+
+    /// Its number among all records that were meant for this ring, from 1; the lost ones count.
+    [[nodiscard]] std::uint64_t seq() const noexcept { return header_->seq; }
+
+    /// How many records were lost right before this one, exactly; 0: none.
+    [[nodiscard]] std::uint64_t lost_before() const noexcept { return lost_before_; }
+
+    /// CLOCK_BOOTTIME when it was published; nothing unless RingOptions::timestamps was set.
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> time() const noexcept {
+        if (!ring_->has_time()) return std::nullopt;
+        std::int64_t nanoseconds = 0;
+        std::memcpy(&nanoseconds, header_ + 1, sizeof(nanoseconds));
+        return std::chrono::nanoseconds(nanoseconds);
+    }
+
+    /// Whether it is nlmmap's own word, not a producer's: so far, that a group was deleted
+    /// (NLMMAP_MSG_GROUP_DELETED; group() says which).
+    [[nodiscard]] bool is_notice() const noexcept {
+        return !plain_ && (header_->flags & NLMMAP_RECORD_NOTICE) != 0;
+    }
+
+    /// The messages: `for (const Message& message : record)`. Iterating ends where the bytes stop
+    /// making sense.
+    [[nodiscard]] MessageIterator begin() const noexcept { return {bytes(), single_}; }
+    [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+  private:
+    friend class BatchIterator;
+
+    explicit Record(const detail::Ring* ring) noexcept : ring_(ring) {}
+    Record(const Record&) noexcept = default;
+
+    [[nodiscard]] const std::byte* payload() const noexcept {
+        return reinterpret_cast<const std::byte*>(header_) + header_bytes_;
+    }
+
+    const nlmmap_record* header_ = nullptr;
+    std::size_t header_bytes_ = 0;
+    std::uint64_t lost_before_ = 0;
+    bool single_ = false;
+    bool plain_ = false;  // one whole message, nothing lost, no notice
+    const detail::Ring* ring_;
+};
+
+class BatchIterator;
+
+/// The records that were in the ring when Receiver::read() was called; to be iterated once.
+///
+/// Space goes back to the kernel while the loop advances, every eighth of the ring, and the rest when
+/// the batch is destroyed: at the end of the loop in `for (... : receiver.read())`.
+///
+/// Leaving the loop early, by break, return or an exception, keeps what was not reached for the next
+/// read(). The record that the loop was in has been reached: it is given back and does not come
+/// again, so that a handler that throws on one record does not meet it for ever. Who wants to see it
+/// again says keep_current() before leaving.
+///
+/// Neither copyable nor movable. Nothing here throws, allocates or makes a system call.
+class Batch {
+  public:
+    Batch(const Batch&) = delete;
+    Batch& operator=(const Batch&) = delete;
+    ~Batch() {
+        if (ring_ != nullptr) ring_->close(next_, seq_);
+    }
+
+    /// The first record. Call it once: records that the loop has passed are gone.
+    [[nodiscard]] BatchIterator begin() noexcept;
+    [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+    /// Whether there is no record (left).
+    [[nodiscard]] bool empty() const noexcept { return at_ == nullptr; }
+
+    /// Puts the record that the loop is in back: the next read() begins with it, with the same seq()
+    /// and lost_before(). To be called right before the loop is left; going on undoes it.
+    void keep_current() noexcept {
+        if (at_ == nullptr || at_ == next_) return;
+        next_ = at_;
+        seq_ = previous_seq_;
+    }
+
+  private:
+    friend class BatchIterator;
+    friend class Receiver;
+
+    explicit Batch(detail::Ring* ring) noexcept {
+        // One live batch per receiver; a second one is empty and gives nothing back.
+        assert(!ring->is_open() && "the receiver's last Batch is still alive");
+        if (ring->is_open()) return;
+        const detail::Place place = ring->open();
+        ring_ = ring;
+        at_ = next_ = place.at;
+        limit_ = place.limit;
+        seq_ = previous_seq_ = ring->seq();
+    }
+
+    detail::Ring* ring_ = nullptr;
+    const std::byte* at_ = nullptr;     // the current record; nullptr: none is left
+    const std::byte* next_ = nullptr;   // the first record that was not reached
+    const std::byte* limit_ = nullptr;  // from here on, ask the ring
+    std::uint64_t seq_ = 0;
+    std::uint64_t previous_seq_ = 0;
+};
+
+/// Walks the records of a Batch; an input iterator. Belongs to its Batch.
+class BatchIterator {
+  public:
+    using value_type = Record;
+    using reference = const Record&;
+    using pointer = const Record*;
+    using difference_type = std::ptrdiff_t;
+    using iterator_category = std::input_iterator_tag;
+
+    explicit BatchIterator(Batch* batch) noexcept : batch_(batch), record_(batch->ring_) {
+        if (batch->at_ == nullptr) return;
+        record_.header_bytes_ = batch->ring_->header_bytes();
+        arrive();
+    }
+    BatchIterator(const BatchIterator&) noexcept = default;
+    BatchIterator& operator=(const BatchIterator&) = delete;
+
+    reference operator*() const noexcept { return record_; }
+    pointer operator->() const noexcept { return &record_; }
+    BatchIterator& operator++() noexcept {
+        if (batch_->next_ < batch_->limit_) [[likely]] {
+            batch_->at_ = batch_->next_;
+        } else {
+            const detail::Place place = batch_->ring_->cross(batch_->next_, batch_->seq_);
+            batch_->at_ = batch_->next_ = place.at;
+            batch_->limit_ = place.limit;
+            if (place.at == nullptr) return *this;
+        }
+        arrive();
+        return *this;
+    }
+    void operator++(int) noexcept { ++*this; }
+    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept {
+        return batch_->at_ == nullptr;
+    }
+
+  private:
+    // The record at batch_->at_ has been reached. The kernel wrote it, in memory that user space
+    // cannot write: its length needs no bounds.
+    void arrive() noexcept {
+        constexpr unsigned common =
+            NLMMAP_RECORD_SINGLE | NLMMAP_RECORD_LOST | NLMMAP_RECORD_NOTICE;
+        const std::byte* at = batch_->at_;
+        const auto* header = reinterpret_cast<const nlmmap_record*>(at);
+        record_.header_ = header;
+        const std::size_t bytes = record_.header_bytes_ + header->len;
+        batch_->next_ = at + ((bytes + 7) & ~std::size_t{7});
+        batch_->previous_seq_ = batch_->seq_;
+        batch_->seq_ = header->seq;
+        if ((header->flags & common) == NLMMAP_RECORD_SINGLE) [[likely]] {
+            record_.plain_ = true;
+            record_.single_ = true;
+            record_.lost_before_ = 0;
+        } else {
+            record_.plain_ = false;
+            record_.single_ = (header->flags & NLMMAP_RECORD_SINGLE) != 0;
+            record_.lost_before_ = batch_->ring_->look_at(*header, batch_->previous_seq_);
+        }
+    }
+
+    Batch* batch_;
+    Record record_;
+};
+
+inline BatchIterator Batch::begin() noexcept { return BatchIterator(this); }
+
+}  // namespace nlmmap

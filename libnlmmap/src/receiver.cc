@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+#include <netlink/netlink.h>
+#include <nlmmap/linux/nlmmap.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <bit>
+#include <cerrno>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include <nlmmap/receiver.hpp>
+
+#include "poll.hpp"
+#include "request.hpp"
+#include "socket_state.hpp"
+
+namespace nlmmap {
+
+namespace {
+
+using detail::Backend;
+using detail::SocketAccess;
+
+std::size_t page_bytes() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
+
+std::string in_kib(std::size_t bytes) { return std::to_string((bytes + 1023) / 1024) + " KiB"; }
+
+// A part of the ring that user space has one set of rights to.
+class Mapping {
+  public:
+    Mapping(int fd, std::size_t offset, std::size_t bytes, int rights, const std::string& operation)
+        : bytes_(bytes),
+          address_(::mmap(nullptr, bytes, rights, MAP_SHARED, fd, static_cast<off_t>(offset))) {
+        if (address_ == MAP_FAILED) throw Error(errno, operation + ": mmap");
+    }
+    Mapping(const Mapping&) = delete;
+    Mapping& operator=(const Mapping&) = delete;
+    ~Mapping() { ::munmap(address_, bytes_); }
+
+    [[nodiscard]] std::byte* address() const noexcept { return static_cast<std::byte*>(address_); }
+
+  private:
+    std::size_t bytes_;
+    void* address_;
+};
+
+// A ring on a socket of the kernel. Members are destroyed from the last to the first: unmapped, then
+// closed, because a mapping keeps the socket listening.
+class SocketBackend final : public Backend {
+  public:
+    SocketBackend(Socket socket, std::size_t data_bytes, const std::string& operation)
+        : socket_(std::move(socket)),
+          consumer_(socket_.fd(), 0, page_bytes(), PROT_READ | PROT_WRITE, operation),
+          producer_(socket_.fd(), page_bytes(), page_bytes() + 2 * data_bytes, PROT_READ, operation) {
+    }
+
+    [[nodiscard]] detail::Pages pages() const noexcept {
+        return {reinterpret_cast<nlmmap_consumer*>(consumer_.address()),
+                reinterpret_cast<const nlmmap_producer*>(producer_.address()),
+                producer_.address() + page_bytes()};
+    }
+
+    [[nodiscard]] int fd() const noexcept override { return socket_.fd(); }
+    [[nodiscard]] Socket& socket() override { return socket_; }
+    [[nodiscard]] Polled poll(std::optional<std::chrono::nanoseconds> timeout) override;
+    [[nodiscard]] std::uint16_t join(std::string_view group) override;
+    [[nodiscard]] std::uint16_t leave(std::string_view group) override;
+
+  private:
+    Socket socket_;
+    Mapping consumer_;
+    Mapping producer_;
+};
+
+Backend::Polled SocketBackend::poll(std::optional<std::chrono::nanoseconds> timeout) {
+    const detail::Deadline deadline(timeout);
+    for (;;) {
+        // POLLRDBAND is the ring's alone: POLLIN would also be an unread answer's.
+        const detail::Events events = detail::poll_once(socket_.fd(), POLLRDBAND, deadline);
+        if (events.interrupted) return Polled::interrupted;
+        if ((events.bits & POLLRDBAND) != 0) return Polled::readable;
+        if (events.bits == 0) return Polled::timed_out;
+        // An error of the ordinary queue (it overflowed) is none of the ring's, but would end every
+        // poll() until somebody asked for it.
+        int pending = 0;
+        socklen_t bytes = sizeof(pending);
+        if ((events.bits & (POLLNVAL | POLLHUP)) != 0 ||
+            ::getsockopt(socket_.fd(), SOL_SOCKET, SO_ERROR, &pending, &bytes) < 0)
+            throw Error(EIO, "wait for the ring", {}, "its descriptor is not pollable any more");
+    }
+}
+
+std::uint16_t SocketBackend::join(std::string_view group) {
+    const std::string operation = "join group " + detail::quoted(group);
+    // The number is for the notice of the group's deletion; the name alone decides what is joined.
+    const GroupInfo info = SocketAccess::find_group(socket_, group, operation);
+    Verdict verdict = Request(operation, NLMMAP_MSG_JOIN)
+                          .put_string(NLMMAP_A_GROUP_NAME, group)
+                          .run(socket_.get());
+    std::string advice;
+    switch (verdict.errnum) {
+        case 0:
+            return info.id;
+        case ENOENT:
+            advice = SocketAccess::known_groups(socket_);
+            break;
+        case EPERM:
+            advice = "the group is not public: " + std::string(detail::kNeedsNetAdmin);
+            break;
+        case EMSGSIZE:
+            advice = "its messages have up to " + std::to_string(info.max_bytes) +
+                     " bytes and a ring takes four of them: RingOptions::ring_bytes = " +
+                     std::to_string(std::bit_ceil(std::size_t{4} * info.max_bytes));
+            break;
+        case ENOSPC:
+            advice = "the module's parameter max_members bounds the rings of a group, the ring's "
+                     "size the groups of a ring";
+            break;
+        default:
+            break;
+    }
+    throw Error(verdict.errnum, operation, std::move(verdict.sentence), std::move(advice));
+}
+
+std::uint16_t SocketBackend::leave(std::string_view group) {
+    const std::string operation = "leave group " + detail::quoted(group);
+    const std::uint16_t id = SocketAccess::find_group(socket_, group, operation).id;
+    Verdict verdict = Request(operation, NLMMAP_MSG_LEAVE)
+                          .put_string(NLMMAP_A_GROUP_NAME, group)
+                          .run(socket_.get());
+    if (verdict.errnum != 0) throw Error(verdict.errnum, operation, std::move(verdict.sentence));
+    return id;
+}
+
+std::string memlock_advice(std::size_t ring_bytes) {
+    const std::string need = in_kib(ring_bytes + 2 * page_bytes());
+    std::string advice = "the ring takes " + need + " of locked memory";
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        advice += ", and all of this user's together may have " + in_kib(limit.rlim_cur) +
+                  " (RLIMIT_MEMLOCK): raise it (`ulimit -l`, LimitMEMLOCK= in a systemd unit), "
+                  "or `setcap cap_ipc_lock+ep PROGRAM`, or set a smaller ring up";
+    return advice;
+}
+
+std::string setup_advice(int errnum, std::size_t ring_bytes) {
+    switch (errnum) {
+        case EINVAL:
+            return "ring_bytes is " + std::to_string(ring_bytes) + "; the next that will do is " +
+                   std::to_string(std::bit_ceil(ring_bytes < page_bytes() ? page_bytes()
+                                                                          : ring_bytes));
+        case ERANGE:
+            return "ring_bytes is " + std::to_string(ring_bytes) +
+                   "; the limit is in /sys/module/nlmmap/parameters/max_ring_bytes";
+        case ENOMEM:
+            return memlock_advice(ring_bytes);
+        case EBUSY:
+            return "a socket has one ring: open another Socket";
+        default:
+            return {};
+    }
+}
+
+std::unique_ptr<detail::Ring> set_up(Socket socket, const RingOptions& options) {
+    const std::string operation = "set up a ring";
+    auto& state = SocketAccess::state(socket);
+    if (state.control)
+        throw Error(EBUSY, operation, {}, "this socket subscribed to a group: open another Socket");
+    if (options.ring_bytes > std::numeric_limits<std::uint32_t>::max())
+        throw Error(ERANGE, operation, {}, setup_advice(ERANGE, options.ring_bytes));
+
+    SocketInfo info;
+    Request request(operation, NLMMAP_MSG_SETUP);
+    request.put_u32(NLMMAP_A_RX_BYTES, static_cast<std::uint32_t>(options.ring_bytes));
+    if (options.timestamps) request.put_u32(NLMMAP_A_FLAGS, NLMMAP_SETUP_TIME);
+    Verdict verdict = request.run(socket.get(), NLMMAP_MSG_SOCKET, [&](nlmsghdr* answer) {
+        info = detail::socket_info(answer, operation);
+    });
+    if (verdict.errnum != 0)
+        throw Error(verdict.errnum, operation, std::move(verdict.sentence),
+                    setup_advice(verdict.errnum, options.ring_bytes));
+    if (info.abi_version != NLMMAP_ABI_VERSION)
+        throw Error(EPROTO, operation, {},
+                    "the module speaks version " + std::to_string(info.abi_version) +
+                        " of the ABI, this library " + std::to_string(NLMMAP_ABI_VERSION) +
+                        ": build both from the same release");
+    state.has_ring = true;
+
+    auto backend = std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation);
+    const detail::Pages pages = backend->pages();
+    const nlmmap_producer& producer = *pages.producer;
+    if (producer.abi_version != NLMMAP_ABI_VERSION || producer.data_bytes != options.ring_bytes ||
+        producer.header_bytes < sizeof(nlmmap_record) || producer.header_bytes % 8 != 0)
+        throw Error(EPROTO, operation, {}, "the ring's own page contradicts the module's answer");
+    auto ring = std::make_unique<detail::Ring>(std::move(backend), pages);
+    ring->set_watermark(options.watermark_bytes);
+    return ring;
+}
+
+}  // namespace
+
+Receiver::Receiver(std::unique_ptr<detail::Ring> ring) noexcept : ring_(std::move(ring)) {}
+
+Receiver::Receiver(Socket socket, const RingOptions& options)
+    : ring_(set_up(std::move(socket), options)) {}
+
+Receiver::~Receiver() = default;
+Receiver::Receiver(Receiver&&) noexcept = default;
+Receiver& Receiver::operator=(Receiver&&) noexcept = default;
+
+Receiver Receiver::join(std::string_view group, const RingOptions& options) {
+    return join({group}, options);
+}
+
+Receiver Receiver::join(std::initializer_list<std::string_view> groups, const RingOptions& options) {
+    Receiver receiver(Socket(), options);
+    for (const std::string_view group : groups) receiver.join_group(group);
+    return receiver;
+}
+
+void Receiver::join_group(std::string_view group) { ring_->joined(ring_->backend().join(group)); }
+
+void Receiver::leave_group(std::string_view group) { ring_->left(ring_->backend().leave(group)); }
+
+Wait Receiver::wait(std::optional<std::chrono::nanoseconds> timeout) {
+    if (ring_->is_readable()) return Wait::readable;
+    // Nothing more will come: what is below the watermark is all there is.
+    if (ring_->is_deserted())
+        return ring_->pending_bytes() != 0 ? Wait::readable : Wait::group_gone;
+    switch (ring_->backend().poll(timeout)) {
+        case Backend::Polled::readable:
+            return Wait::readable;
+        case Backend::Polled::interrupted:
+            return Wait::interrupted;
+        case Backend::Polled::timed_out:
+            break;
+    }
+    return ring_->pending_bytes() != 0 ? Wait::readable : Wait::timed_out;
+}
+
+bool Receiver::arm() {
+    return ring_->backend().poll(std::chrono::nanoseconds(0)) == Backend::Polled::readable;
+}
+
+}  // namespace nlmmap

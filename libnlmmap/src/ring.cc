@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// The consumer's side of a mapped ring: what the inline loop of Batch leaves to the library.
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include <nlmmap/detail/ring.hpp>
+
+namespace nlmmap::detail {
+
+Backend::~Backend() = default;
+
+Ring::Ring(std::unique_ptr<Backend> backend, const Pages& pages)
+    : pages_(pages),
+      ring_bytes_(static_cast<std::size_t>(pages.producer->data_bytes)),
+      features_(pages.producer->features),
+      header_bytes_(pages.producer->header_bytes),
+      backend_(std::move(backend)) {}
+
+Ring::~Ring() { assert(!is_open_ && "a Batch outlives its receiver"); }
+
+Place Ring::open() noexcept {
+    // Pairs with the store-release of producer.position in nlmmap_ring_finish(): what was published
+    // before it may be read.
+    end_ = load_acquire(pages_.producer->position);
+    is_open_ = true;
+    return place();
+}
+
+// The record at position_, and the limit: the end of the batch or of this eighth of the ring.
+// Eighths end where the ring does, so between two limits a pointer never wraps; a record that
+// crosses one goes on in the second mapping.
+Place Ring::place() noexcept {
+    if (position_ == end_) return {nullptr, nullptr};
+    const std::size_t eighth = ring_bytes_ / 8;
+    const std::size_t offset = static_cast<std::size_t>(position_) & (ring_bytes_ - 1);
+    const std::size_t to_eighth = eighth - (offset & (eighth - 1));
+    const std::size_t to_end = static_cast<std::size_t>(end_ - position_);
+    const std::byte* at = pages_.data + offset;
+    return {at, at + std::min(to_eighth, to_end)};
+}
+
+void Ring::advance_to(const std::byte* next) noexcept {
+    const std::size_t offset = static_cast<std::size_t>(position_) & (ring_bytes_ - 1);
+    const auto advanced = static_cast<std::size_t>(next - (pages_.data + offset));
+    if (advanced == 0) return;
+    position_ += advanced;
+    // Pairs with the load-acquire of consumer.position in nlmmap_ring_accept(): the records before it
+    // have been read, and their space may be overwritten.
+    store_release(pages_.consumer->position, position_);
+}
+
+Place Ring::cross(const std::byte* next, std::uint64_t seq) noexcept {
+    seq_ = seq;
+    advance_to(next);
+    return place();
+}
+
+void Ring::close(const std::byte* next, std::uint64_t seq) noexcept {
+    is_open_ = false;
+    if (next == nullptr) return;  // cross() came to the end of the batch
+    seq_ = seq;
+    advance_to(next);
+}
+
+std::uint64_t Ring::look_at(const nlmmap_record& record, std::uint64_t previous_seq) noexcept {
+    // A record that the reader kept comes again, but deletes its group once.
+    if ((record.flags & NLMMAP_RECORD_NOTICE) != 0 && record.seq > notice_seq_) {
+        notice_seq_ = record.seq;
+        const auto* header = reinterpret_cast<const nlmsghdr*>(
+            reinterpret_cast<const std::byte*>(&record) + header_bytes_);
+        if (record.len >= sizeof(*header) && header->nlmsg_type == NLMMAP_MSG_GROUP_DELETED) {
+            const auto found = std::find(groups_.begin(), groups_.end(), record.group);
+            if (found != groups_.end()) {
+                groups_.erase(found);
+                deserted_ = groups_.empty();
+            }
+        }
+    }
+    if ((record.flags & NLMMAP_RECORD_LOST) == 0) return 0;
+    return record.seq - previous_seq - 1;
+}
+
+bool Ring::is_readable() const noexcept {
+    const std::size_t enough =
+        std::clamp<std::size_t>(watermark_, 1, std::max<std::size_t>(ring_bytes_ / 2, 1));
+    return pending_bytes() >= enough;
+}
+
+void Ring::set_watermark(std::uint32_t bytes) noexcept {
+    watermark_ = bytes;
+    std::atomic_ref<__u32>(pages_.consumer->watermark).store(bytes, std::memory_order_relaxed);
+}
+
+void Ring::joined(std::uint16_t group) {
+    groups_.push_back(group);
+    deserted_ = false;
+}
+
+void Ring::left(std::uint16_t group) noexcept {
+    const auto found = std::find(groups_.begin(), groups_.end(), group);
+    if (found != groups_.end()) groups_.erase(found);
+}
+
+}  // namespace nlmmap::detail

@@ -1,0 +1,213 @@
+#!/bin/busybox sh
+# SPDX-License-Identifier: MIT
+# shellcheck shell=dash disable=SC1091,SC2016
+#
+# The guest's first process: loads modules, runs tests, looks at the kernel's
+# log, and writes the verdict, last of all, to the second serial port.
+#
+#   /modules/order   modules in order of loading, "FILE [PARAMETER=VALUE]…", in /modules
+#   /tests/order     programs in order, in /tests: a GoogleTest program, or anything
+#                    else, whose exit status says: 0 passed, 4 skipped, other: failed
+#   /etc/vm.conf     PROGRAM_SECONDS=…: how long a program may take
+#
+# ttyS1 gets KTAP, one line for each test case, then the plan, then `pass N` or
+# `fail F of N`. The console (ttyS0) gets everything that the programs print.
+
+/bin/busybox mount -t proc proc /proc
+PATH=/bin:/sbin
+export PATH
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /tmp
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+ip link set lo up
+exec </dev/null >/dev/ttyS0 2>&1
+stty -F /dev/ttyS1 raw
+exec 3>/dev/ttyS1
+
+PROGRAM_SECONDS=120
+. /etc/vm.conf
+NLMMAP_VM=1
+HOME=/tmp
+GTEST_COLOR=no
+export NLMMAP_VM HOME GTEST_COLOR
+
+count=0
+failed=0
+
+# report ok|"not ok" NAME [DIRECTIVE], with diagnostics from standard input.
+report() {
+    count=$((count + 1))
+    [ "$1" = ok ] || failed=$((failed + 1))
+    sed 's/^/# /' >&3
+    echo "$1 $count $2${3:+ # $3}" >&3
+    echo "$1 $count $2${3:+ # $3}"
+}
+
+# What the kernel never says when all is well.
+SPLAT='BUG:|BUG at|WARNING:|Oops|Call Trace:|general protection|invalid opcode|divide error'
+SPLAT="$SPLAT|KASAN|KCSAN|UBSAN|KFENCE|kmemleak: [0-9]+ new|refcount_t:|use-after-free|corruption|Bad page"
+SPLAT="$SPLAT|unregister_netdevice: waiting|blocked for more than|soft lockup|hard LOCKUP|detected stall|self-detected"
+SPLAT="$SPLAT|circular locking|recursive locking|inconsistent lock state|suspicious RCU usage|lock held when returning"
+SPLAT="$SPLAT|sleeping function called|scheduling while atomic|DEBUG_LOCKS_WARN|page allocation failure|stack-protector"
+SPLAT="$SPLAT|Unknown symbol|disagrees about version|segfault at"
+
+log_seen=$(dmesg | wc -l)
+
+# new_splats: what the log holds since the last look; true if there is a splat.
+new_splats() {
+    dmesg | tail -n "+$((log_seen + 1))" >/tmp/log.new
+    log_seen=$((log_seen + $(wc -l </tmp/log.new)))
+    grep -qE "$SPLAT" /tmp/log.new
+}
+
+log_is_clean=yes
+
+# check_log WHO: a splat is a failed test case, under the name of who ran.
+check_log() {
+    if new_splats; then
+        log_is_clean=no
+        tail -n 60 /tmp/log.new | report "not ok" "$1 kernel_log"
+    fi
+}
+
+# GoogleTest's lines to KTAP. Writes "COUNT FAILED RUNNING EXPECTED SEEN" at the end.
+CONVERT='
+function result(verdict, name, directive) {
+    count++; seen++
+    if (verdict != "ok") failed++
+    if (verdict != "ok" || directive != "") printf "%s", diagnostics
+    print verdict " " count " " program " " name (directive != "" ? " # " directive : "")
+    fflush()
+    running = ""; diagnostics = ""
+}
+function case_name(line) {
+    sub(/^\[[^]]*\] /, "", line)
+    sub(/ \([0-9]+ ms\)$/, "", line)
+    sub(/, where .*/, "", line)
+    return line
+}
+function duration(line) {
+    match(line, /\([0-9]+ ms\)$/)
+    return substr(line, RSTART + 1, RLENGTH - 5)
+}
+/^\[==========\] Running [0-9]+ test/ { expected = $3; next }
+/^\[ RUN      \] / { running = case_name($0); diagnostics = ""; next }
+/^\[       OK \] .*\([0-9]+ ms\)$/ { diagnostics = ""; print "# time " duration($0); result("ok", case_name($0), ""); next }
+/^\[  SKIPPED \] .*\([0-9]+ ms\)$/ { result("ok", case_name($0), "SKIP"); next }
+/^\[  FAILED  \] .*\([0-9]+ ms\)$/ { result("not ok", case_name($0), ""); next }
+running != "" || expected == "" { if (length(diagnostics) < 20000) diagnostics = diagnostics "# " $0 "\n" }
+END {
+    if (running != "") result("not ok", running, "did not end")
+    if (expected == "") printf "%s", diagnostics
+    print count + 0, failed + 0, (expected == "" ? "script" : "gtest"), expected + 0, seen + 0 > "/tmp/converted"
+}'
+
+run() {
+    program=$1
+    echo "# program $program" >&3
+    echo "=== $program"
+    mkfifo /tmp/output
+    tee /dev/ttyS0 </tmp/output | awk -v program="$program" -v count="$count" -v failed="$failed" "$CONVERT" >&3 &
+    # In a session of its own, so that what it leaves behind can be ended too.
+    setsid sh -c 'echo $$ >/tmp/session; exec timeout -s KILL "$0" "$1"' \
+        "$PROGRAM_SECONDS" "/tests/$program" >/tmp/output 2>&1 3>&-
+    status=$?
+    pkill -KILL -s "$(cat /tmp/session)"
+    wait
+    rm /tmp/output
+    failed_before=$failed
+    read -r count failed kind expected seen </tmp/converted
+    [ "$status" != 137 ] || echo "# killed: it took longer than $PROGRAM_SECONDS s, or memory ran out" >&3
+    if [ "$kind" = gtest ]; then
+        # A crash, a program that ends early, and failures outside of any case.
+        if [ "$seen" != "$expected" ]; then
+            echo "$seen of $expected cases ended; exit status $status" | report "not ok" "$program ran_to_its_end"
+        elif [ "$expected" = 0 ]; then
+            echo "there is no test case in it" | report "not ok" "$program has_tests"
+        elif [ "$status" != 0 ] && [ "$failed" = "$failed_before" ]; then
+            echo "exit status $status, though no case failed" | report "not ok" "$program exit_status"
+        fi
+    else
+        case $status in
+        0) report ok "$program script" ;;
+        4) report ok "$program script" SKIP ;;
+        *) echo "exit status $status" | report "not ok" "$program script" ;;
+        esac
+    fi
+    check_log "$program"
+}
+
+echo "KTAP version 1" >&3
+echo "# kernel $(uname -r), up for $(cut -d' ' -f1 /proc/uptime) s" >&3
+
+loaded=
+while read -r file parameters; do
+    # shellcheck disable=SC2086
+    if insmod "/modules/$file" $parameters 2>/tmp/insmod; then
+        loaded="$file $loaded"
+    else
+        { cat /tmp/insmod; dmesg | tail -n 5; } | report "not ok" "modules load_${file%.ko}"
+    fi
+done </modules/order
+check_log modules
+
+while read -r program <&4; do
+    run "$program"
+done 4</tests/order
+
+# A module that does not go has lost a reference.
+if [ -n "$loaded" ]; then
+    stuck=
+    for file in $loaded; do
+        name=$(echo "${file%.ko}" | tr - _)
+        tries=0
+        while grep -q "^$name " /proc/modules && ! rmmod "$name" 2>/tmp/rmmod; do
+            tries=$((tries + 1))
+            [ "$tries" -lt 5 ] || {
+                stuck="$stuck $name ($(cat /tmp/rmmod))"
+                break
+            }
+            sleep 1
+        done
+    done
+    if [ -z "$stuck" ]; then
+        report ok "modules unload"
+    else
+        echo "stuck:$stuck" | report "not ok" "modules unload"
+    fi
+fi
+
+if [ -e /sys/kernel/debug/kmemleak ]; then
+    # An object is reported when two scans did not find it.
+    echo scan >/sys/kernel/debug/kmemleak
+    sleep 5
+    echo scan >/sys/kernel/debug/kmemleak
+    if [ -s /sys/kernel/debug/kmemleak ]; then
+        head -n 60 /sys/kernel/debug/kmemleak | report "not ok" "kernel kmemleak"
+    else
+        report ok "kernel kmemleak"
+    fi
+fi
+
+# Late work (RCU callbacks, work items) still has its say.
+sleep 1
+check_log end
+if [ "$log_is_clean" = yes ]; then
+    report ok "kernel log_is_clean"
+fi
+
+echo "1..$count" >&3
+echo "# up for $(cut -d' ' -f1 /proc/uptime) s" >&3
+if [ "$failed" = 0 ]; then
+    echo "pass $count" >&3
+else
+    echo "fail $failed of $count" >&3
+fi
+exec 3>&-
+sync
+poweroff -f

@@ -1,0 +1,27 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# vm_test.sh LIBRARY CONVERTER KERNEL INITRAMFS SECONDS: boots the kernel with an
+# initramfs whose init is init.sh, and passes if the guest's verdict says so.
+# With XML_OUTPUT_FILE every test case of the guest is a case in it.
+set -eu
+library=$1 converter=$2 kernel=$3 initramfs=$4 seconds=$5
+
+# shellcheck source=tools/lib/vm.sh
+. "$library"
+out=${TEST_UNDECLARED_OUTPUTS_DIR:-${TEST_TMPDIR:-$(mktemp -d)}}
+mkdir -p "$out"
+status=0
+: >"$out/console.log"
+: >"$out/verdict.ktap"
+begun=$SECONDS
+NLMMAP_BOOT_APPEND="quiet log_buf_len=4M" \
+    nlmmap_boot "$kernel" "$initramfs" "$out/console.log" "$out/verdict.ktap" "$seconds" || status=$?
+case $status in
+0) ended="the guest ended by itself" ;;
+124 | 137) ended="the guest did not end within $seconds s" ;;
+*) ended="QEMU failed, status $status" ;;
+esac
+echo "$ended, after $((SECONDS - begun)) s"
+python3 "$converter" --suite "${TEST_TARGET:-vm}" --xml "${XML_OUTPUT_FILE:-$out/test.xml}" \
+    --ended "$ended" "$out/verdict.ktap" "$out/console.log"

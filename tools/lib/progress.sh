@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+#
+# Telling the user what goes on, on standard error.
+
+nlmmap_say() {
+    printf '%s\n' "$*" >&2
+}
+
+nlmmap_die() {
+    printf '%s: %s\n' "$NLMMAP_PROGRAM" "$*" >&2
+    exit 1
+}
+
+# "1 min 5 s" of a number of seconds.
+nlmmap_duration() {
+    if [ "$1" -ge 60 ]; then
+        printf '%d min %d s' $(($1 / 60)) $(($1 % 60))
+    else
+        printf '%d s' "$1"
+    fi
+}
+
+# The log file that nlmmap_step writes for a label.
+nlmmap_step_log() {
+    printf '%s/%s.log' "$NLMMAP_LOGS" "$(printf '%s' "$1" | tr -c 'A-Za-z0-9._-' '-')"
+}
+
+# Shows that a long command lives, until it is killed: on a terminal a line that
+# is rewritten every second, elsewhere a line every 20 seconds.
+nlmmap_ticker() {
+    local label=$1 log=$2 begun=$SECONDS last
+    while sleep 1; do
+        last=$(tail -c 400 "$log" 2>/dev/null | tr '\r' '\n' | grep -av '^[[:space:]]*$' | tail -n 1 | tr -cd '[:print:]' | cut -c 1-70) || true
+        if [ -t 2 ]; then
+            printf '\r\033[K%s … %s  %s' "$label" "$(nlmmap_duration $((SECONDS - begun)))" "$last" >&2
+        elif [ $(((SECONDS - begun) % 20)) -eq 0 ]; then
+            printf '  … %s, %s: %s\n' "$label" "$(nlmmap_duration $((SECONDS - begun)))" "$last" >&2
+        fi
+    done
+}
+
+nlmmap_step() {
+    local label=$1 log status=0 begun=$SECONDS ticker
+    shift
+    log=$(nlmmap_step_log "$label")
+    mkdir -p "$NLMMAP_LOGS"
+    : >"$log"
+    nlmmap_ticker "$label" "$log" &
+    ticker=$!
+    # In a subshell, so that `set -e` holds in a function that is passed; the
+    # `||` here would otherwise switch it off all the way down.
+    set +e
+    (
+        set -e
+        "$@"
+    ) </dev/null >"$log" 2>&1
+    status=$?
+    set -e
+    # The ticker's `sleep` ends by itself within a second.
+    kill "$ticker" 2>/dev/null || true
+    wait "$ticker" 2>/dev/null || true
+    if [ -t 2 ]; then
+        printf '\r\033[K' >&2
+    fi
+    if [ "$status" = 0 ]; then
+        nlmmap_say "$label: ok ($(nlmmap_duration $((SECONDS - begun))))"
+    else
+        nlmmap_say "$label: FAILED ($(nlmmap_duration $((SECONDS - begun)))); the end of $log:"
+        tail -n 40 "$log" | sed 's/^/    /' >&2
+    fi
+    return "$status"
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+#include "tools/nlmmap/present.h"
+
+#include <fmt/format.h>
+#include <linux/netlink.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tools/nlmmap/clock.h"
+#include "tools/nlmmap/decode.h"
+#include "tools/nlmmap/text.h"
+
+namespace nlmmap::tool {
+namespace {
+
+using Bytes = std::span<const std::byte>;
+
+struct Payload {
+    Bytes fixed_header;
+    Bytes attributes;
+};
+
+Payload split(const Message& message, std::size_t fixed_header_bytes) {
+    const Bytes payload = message.payload();
+    // A message that is shorter than its header is all header.
+    const std::size_t padded = fixed_header_bytes + (NLMSG_ALIGNTO - 1);
+    const std::size_t header =
+        std::min<std::size_t>(padded - padded % NLMSG_ALIGNTO, payload.size());
+    return {payload.first(header), payload.subspan(header)};
+}
+
+class TextPresenter final : public Presenter {
+  public:
+    TextPresenter(const PresentOptions& options, Output& output)
+        : options_(options), output_(output) {}
+
+    void message(std::string_view group, const Record& record, const Message& message) override {
+        std::string line;
+        if (options_.time && record.time()) line += local_text(wall_time(*record.time())) + "  ";
+        line += fmt::format("seq {}  {}  type {}  {} bytes", record.seq(), printable(group),
+                            message.type(), message.bytes().size());
+        if (message.flags() != 0) line += fmt::format("  flags 0x{:x}", message.flags());
+        if (record.portid() != 0) line += fmt::format("  from port {}", record.portid());
+        if (options_.hex) {
+            output_.line(line);
+            for (const std::string& row : hex_dump(message.bytes())) output_.line("  " + row);
+            return;
+        }
+        const Payload payload = split(message, options_.fixed_header_bytes);
+        if (!payload.fixed_header.empty()) line += "  header=" + hex_list(payload.fixed_header);
+        const std::string attributes = attributes_text(payload.attributes);
+        if (!attributes.empty()) line += "  " + attributes;
+        output_.line(line);
+    }
+
+    void loss(std::uint64_t lost, std::uint64_t first_seq) override {
+        if (lost == 1) {
+            output_.print_line("-- lost 1 record (seq {}): the ring was full", first_seq);
+        } else {
+            output_.print_line("-- lost {} records (seq {} to {}): the ring was full", lost,
+                               first_seq, first_seq + lost - 1);
+        }
+    }
+
+    void malformed(std::string_view group, const Record& record, Bytes bytes) override {
+        output_.print_line("-- seq {}  {}  {} bytes that are no netlink message: {}", record.seq(),
+                           printable(group), bytes.size(), hex_list(bytes));
+    }
+
+    void group_deleted(std::string_view group) override {
+        output_.print_line("-- group {} was deleted: its producer unregistered it",
+                           printable(group));
+    }
+
+  private:
+    const PresentOptions options_;
+    Output& output_;
+};
+
+class JsonPresenter final : public Presenter {
+  public:
+    JsonPresenter(const PresentOptions& options, Output& output)
+        : options_(options), output_(output) {}
+
+    void message(std::string_view group, const Record& record, const Message& message) override {
+        nlohmann::ordered_json object = {{"event", "message"}};
+        if (options_.time && record.time()) {
+            object["time"] = utc_text(wall_time(*record.time()));
+            object["boottime_ns"] = record.time()->count();
+        }
+        object["group"] = printable(group);
+        object["seq"] = record.seq();
+        object["portid"] = record.portid();
+        object["type"] = message.type();
+        object["flags"] = message.flags();
+        object["length"] = message.bytes().size();
+        if (options_.hex) {
+            object["hex"] = hex(message.bytes());
+        } else {
+            const Payload payload = split(message, options_.fixed_header_bytes);
+            if (!payload.fixed_header.empty()) object["header"] = hex(payload.fixed_header);
+            add_attributes_json(object, payload.attributes);
+        }
+        output_.line(object.dump());
+    }
+
+    void loss(std::uint64_t lost, std::uint64_t first_seq) override {
+        const nlohmann::ordered_json object = {{"event", "loss"},
+                                               {"lost", lost},
+                                               {"first_seq", first_seq},
+                                               {"last_seq", first_seq + lost - 1}};
+        output_.line(object.dump());
+    }
+
+    void malformed(std::string_view group, const Record& record, Bytes bytes) override {
+        const nlohmann::ordered_json object = {{"event", "malformed"},
+                                               {"group", printable(group)},
+                                               {"seq", record.seq()},
+                                               {"portid", record.portid()},
+                                               {"hex", hex(bytes)}};
+        output_.line(object.dump());
+    }
+
+    void group_deleted(std::string_view group) override {
+        const nlohmann::ordered_json object = {{"event", "group_deleted"},
+                                               {"group", printable(group)}};
+        output_.line(object.dump());
+    }
+
+  private:
+    const PresentOptions options_;
+    Output& output_;
+};
+
+}  // namespace
+
+std::unique_ptr<Presenter> Presenter::make(const PresentOptions& options, Output& output) {
+    if (options.json) return std::make_unique<JsonPresenter>(options, output);
+    return std::make_unique<TextPresenter>(options, output);
+}
+
+std::span<const std::byte> after_messages(const Record& record) {
+    const Bytes all = record.bytes();
+    std::size_t used = 0;
+    for (const Message& message : record) {
+        used = static_cast<std::size_t>(message.bytes().data() - all.data()) +
+               NLMSG_ALIGN(message.bytes().size());
+    }
+    return all.subspan(std::min(used, all.size()));
+}
+
+}  // namespace nlmmap::tool

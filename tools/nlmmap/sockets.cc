@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#include "tools/nlmmap/sockets.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "tools/nlmmap/text.h"
+
+namespace nlmmap::tool {
+
+std::vector<NamedSocket> named_sockets(Socket& socket, const std::vector<GroupInfo>& groups) {
+    std::vector<SocketInfo> infos = socket.sockets();
+    auto processes = processes_by_socket();
+    std::vector<NamedSocket> result;
+    for (SocketInfo& info : infos) {
+        NamedSocket named;
+        named.processes = std::move(processes[info.inode]);
+        for (const std::uint16_t id : info.groups) {
+            const auto group = std::find_if(groups.begin(), groups.end(),
+                                            [&](const GroupInfo& g) { return g.id == id; });
+            named.groups.push_back(group != groups.end() ? printable(group->name)
+                                                         : fmt::format("#{}", id));
+        }
+        named.info = std::move(info);
+        result.push_back(std::move(named));
+    }
+    return result;
+}
+
+std::string group_names(const NamedSocket& socket) {
+    return fmt::format("{}", fmt::join(socket.groups, ", "));
+}
+
+nlohmann::ordered_json to_json(const NamedSocket& socket) {
+    auto processes = nlohmann::ordered_json::array();
+    for (const Process& process : socket.processes) {
+        processes.push_back({{"pid", process.pid}, {"name", printable(process.name)}});
+    }
+    const SocketInfo& info = socket.info;
+    return {{"portid", info.portid},
+            {"inode", info.inode},
+            {"uid", info.uid},
+            {"processes", std::move(processes)},
+            {"groups", socket.groups},
+            {"ring_bytes", info.rx_bytes},
+            {"header_bytes", info.header_bytes},
+            {"abi_version", info.abi_version},
+            {"features", info.features},
+            {"produced", info.produced},
+            {"consumed", info.consumed},
+            {"seq", info.seq},
+            {"lost", info.lost},
+            {"high_water", info.high_water},
+            {"wakeups", info.wakeups},
+            {"forged", info.forged}};
+}
+
+}  // namespace nlmmap::tool

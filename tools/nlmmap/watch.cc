@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+// nlmmap watch: prints the messages of groups as they come.
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <cerrno>
+#include <map>
+#include <nlmmap/nlmmap.hpp>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "tools/nlmmap/commands.h"
+#include "tools/nlmmap/present.h"
+#include "tools/nlmmap/text.h"
+
+namespace nlmmap::tool {
+namespace {
+
+// Fewer bytes than the watermark wake nobody: that is how long they wait at most.
+constexpr int kWatermarkMilliseconds = 250;
+
+class Watch {
+  public:
+    Watch(const WatchOptions& options, Output& output, StopSignal& stop)
+        : options_(options),
+          output_(output),
+          stop_(stop),
+          presenter_(Presenter::make({.fixed_header_bytes = options.fixed_header_bytes,
+                                      .time = options.time,
+                                      .hex = options.hex,
+                                      .json = options.json},
+                                     output)),
+          receiver_(Socket(), RingOptions{.ring_bytes = options.ring_bytes,
+                                          .watermark_bytes = options.watermark_bytes,
+                                          .timestamps = options.time}) {
+        for (const std::string& name : options.groups) {
+            const GroupInfo group = receiver_.socket().group(name);
+            receiver_.join_group(name);
+            groups_[group.id] = group.name;
+            ++groups_left_;
+        }
+    }
+
+    int run() {
+        for (;;) {
+            // Told, and then looked at the ring: a loss that was counted before the ring was seen
+            // empty lies right behind the last record that was read.
+            const std::uint64_t lost = receiver_.lost();
+            const bool more = read();
+            if (done_) return kSuccess;
+            if (groups_left_ == 0) return kGroupDeleted;
+            if (stop_.stopped()) return kSuccess;
+            if (more) continue;
+            tell_tail(lost);
+            output_.flush();
+            sleep();
+        }
+    }
+
+    void summary() const {
+        const std::uint64_t lost = receiver_.lost();
+        fmt::print(stderr, "nlmmap: {} message{}, {} record{} lost\n", messages_,
+                   messages_ == 1 ? "" : "s", lost, lost == 1 ? "" : "s");
+    }
+
+  private:
+    // Everything that is there now; false if there was nothing.
+    bool read() {
+        bool any = false;
+        for (const Record& record : receiver_.read()) {
+            any = true;
+            tell_loss_before(record);
+            last_seq_ = record.seq();
+            if (record.is_notice()) {
+                notice(record);
+                continue;
+            }
+            const std::string group = group_name(record.group());
+            for (const Message& message : record) {
+                presenter_->message(group, record, message);
+                ++messages_;
+                if (messages_ == options_.count) {
+                    done_ = true;
+                    return true;
+                }
+            }
+            if (const auto rest = after_messages(record); !rest.empty()) {
+                presenter_->malformed(group, record, rest);
+            }
+            if (stop_.stopped()) return true;
+        }
+        return any;
+    }
+
+    // What tell_tail() told already is not told again.
+    void tell_loss_before(const Record& record) {
+        const std::uint64_t lost = record.lost_before();
+        const std::uint64_t told = std::exchange(tail_told_, 0);
+        if (lost > told) presenter_->loss(lost - told, record.seq() - (lost - told));
+        losses_told_ += lost > told ? lost - told : 0;
+    }
+
+    // Losses after which no record has come yet: `lost` was read before the ring was seen empty.
+    void tell_tail(std::uint64_t lost) {
+        if (lost <= losses_told_) return;
+        const std::uint64_t news = lost - losses_told_;
+        presenter_->loss(news, last_seq_ + tail_told_ + 1);
+        tail_told_ += news;
+        losses_told_ += news;
+    }
+
+    void notice(const Record& record) {
+        for (const Message& message : record) {
+            if (message.type() != NLMMAP_MSG_GROUP_DELETED) continue;
+            for (const Attribute& attribute : message.attributes()) {
+                const auto id = attribute.as<std::uint32_t>();
+                if (attribute.type() != NLMMAP_A_GROUP_ID || !id) continue;
+                presenter_->group_deleted(group_name(*id));
+                if (groups_left_ > 0) --groups_left_;
+            }
+        }
+    }
+
+    std::string group_name(std::uint32_t id) const {
+        const auto found = groups_.find(id);
+        return found != groups_.end() ? found->second : fmt::format("#{}", id);
+    }
+
+    // Until the ring is readable or a signal came.
+    void sleep() {
+        pollfd ready[] = {{.fd = receiver_.fd(), .events = POLLIN | POLLRDBAND, .revents = 0},
+                          {.fd = stop_.fd(), .events = POLLIN, .revents = 0}};
+        const int timeout = options_.watermark_bytes > 1 ? kWatermarkMilliseconds : -1;
+        if (::poll(ready, 2, timeout) < 0 && errno != EINTR) {
+            throw std::system_error(errno, std::generic_category(), "poll");
+        }
+    }
+
+    const WatchOptions& options_;
+    Output& output_;
+    StopSignal& stop_;
+    std::unique_ptr<Presenter> presenter_;
+    Receiver receiver_;
+    std::map<std::uint32_t, std::string> groups_;  // the names by number, deleted ones included
+    std::size_t groups_left_ = 0;
+    std::uint64_t messages_ = 0;
+    std::uint64_t last_seq_ = 0;
+    std::uint64_t losses_told_ = 0;
+    std::uint64_t tail_told_ = 0;  // of these, those after the last record
+    bool done_ = false;
+};
+
+}  // namespace
+
+int watch(const WatchOptions& options, Output& output, StopSignal& stop) {
+    Watch watch(options, output, stop);
+    const int status = watch.run();
+    output.flush();
+    watch.summary();
+    return status;
+}
+
+}  // namespace nlmmap::tool
