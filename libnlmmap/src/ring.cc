@@ -31,12 +31,14 @@ Place Ring::open() noexcept {
 // Eighths end where the ring does, so between two limits a pointer never wraps; a record that
 // crosses one goes on in the second mapping.
 Place Ring::place() noexcept {
+    walked_seq_ = seq_;
     if (position_ == end_) return {nullptr, nullptr};
     const std::size_t eighth = ring_bytes_ / 8;
     const std::size_t offset = static_cast<std::size_t>(position_) & (ring_bytes_ - 1);
     const std::size_t to_eighth = eighth - (offset & (eighth - 1));
     const std::size_t to_end = static_cast<std::size_t>(end_ - position_);
     const std::byte* at = pages_.data + offset;
+    walked_to_ = at;
     return {at, at + std::min(to_eighth, to_end)};
 }
 
@@ -50,20 +52,36 @@ void Ring::advance_to(const std::byte* next) noexcept {
     store_release(pages_.consumer->position, position_);
 }
 
-Place Ring::cross(const std::byte* next, std::uint64_t seq) noexcept {
-    seq_ = seq;
-    advance_to(next);
+const std::byte* Ring::after(const std::byte* at) const noexcept {
+    const std::size_t bytes = header_bytes_ + reinterpret_cast<const nlmmap_record*>(at)->len;
+    return at + ((bytes + 7) & ~std::size_t{7});
+}
+
+// The sequence number of the record before `at`. The loop keeps no track of it, because that would
+// cost every record two instructions for the sake of those that come after a loss: what has not been
+// given back is still there, so it is walked, each record once.
+std::uint64_t Ring::seq_before(const std::byte* at) noexcept {
+    while (walked_to_ != at) {
+        walked_seq_ = reinterpret_cast<const nlmmap_record*>(walked_to_)->seq;
+        walked_to_ = after(walked_to_);
+    }
+    return walked_seq_;
+}
+
+Place Ring::cross(const std::byte* at) noexcept {
+    seq_ = reinterpret_cast<const nlmmap_record*>(at)->seq;
+    advance_to(after(at));
     return place();
 }
 
-void Ring::close(const std::byte* next, std::uint64_t seq) noexcept {
+void Ring::close(const std::byte* at, bool reached) noexcept {
     is_open_ = false;
-    if (next == nullptr) return;  // cross() came to the end of the batch
-    seq_ = seq;
-    advance_to(next);
+    if (at == nullptr) return;  // cross() came to the end of the batch
+    seq_ = reached ? reinterpret_cast<const nlmmap_record*>(at)->seq : seq_before(at);
+    advance_to(reached ? after(at) : at);
 }
 
-std::uint64_t Ring::look_at(const nlmmap_record& record, std::uint64_t previous_seq) noexcept {
+Looked Ring::look_at(const nlmmap_record& record) noexcept {
     // A record that the reader kept comes again, but deletes its group once.
     if ((record.flags & NLMMAP_RECORD_NOTICE) != 0 && record.seq > notice_seq_) {
         notice_seq_ = record.seq;
@@ -77,8 +95,10 @@ std::uint64_t Ring::look_at(const nlmmap_record& record, std::uint64_t previous_
             }
         }
     }
-    if ((record.flags & NLMMAP_RECORD_LOST) == 0) return 0;
-    return record.seq - previous_seq - 1;
+    const bool single = (record.flags & NLMMAP_RECORD_SINGLE) != 0;
+    if ((record.flags & NLMMAP_RECORD_LOST) == 0) return {0, single};
+    const std::uint64_t previous = seq_before(reinterpret_cast<const std::byte*>(&record));
+    return {record.seq - previous - 1, single};
 }
 
 bool Ring::is_readable() const noexcept {

@@ -39,11 +39,14 @@ export NLMMAP_VM HOME GTEST_COLOR
 count=0
 failed=0
 
-# report ok|"not ok" NAME [DIRECTIVE], with diagnostics from standard input.
+# report ok|"not ok" NAME [DIRECTIVE]: a test case; what is in the file notes explains it.
+notes=/tmp/notes
+: >$notes
 report() {
     count=$((count + 1))
     [ "$1" = ok ] || failed=$((failed + 1))
-    sed 's/^/# /' >&3
+    sed 's/^/# /' $notes >&3
+    : >$notes
     echo "$1 $count $2${3:+ # $3}" >&3
     echo "$1 $count $2${3:+ # $3}"
 }
@@ -71,7 +74,8 @@ log_is_clean=yes
 check_log() {
     if new_splats; then
         log_is_clean=no
-        tail -n 60 /tmp/log.new | report "not ok" "$1 kernel_log"
+        tail -n 60 /tmp/log.new >$notes
+        report "not ok" "$1 kernel_log"
     fi
 }
 
@@ -107,6 +111,14 @@ END {
     print count + 0, failed + 0, (expected == "" ? "script" : "gtest"), expected + 0, seen + 0 > "/tmp/converted"
 }'
 
+# Kills every process of a session; Debian's busybox has no pkill.
+end_session() {
+    awk -v session="$1" '{ pid = $1; sub(/^.*\) /, ""); if ($4 == session) print pid }' /proc/[0-9]*/stat 2>/dev/null |
+        while read -r pid; do
+            kill -KILL "$pid" 2>/dev/null
+        done
+}
+
 run() {
     program=$1
     echo "# program $program" >&3
@@ -117,7 +129,7 @@ run() {
     setsid sh -c 'echo $$ >/tmp/session; exec timeout -s KILL "$0" "$1"' \
         "$PROGRAM_SECONDS" "/tests/$program" >/tmp/output 2>&1 3>&-
     status=$?
-    pkill -KILL -s "$(cat /tmp/session)"
+    end_session "$(cat /tmp/session)"
     wait
     rm /tmp/output
     failed_before=$failed
@@ -126,17 +138,23 @@ run() {
     if [ "$kind" = gtest ]; then
         # A crash, a program that ends early, and failures outside of any case.
         if [ "$seen" != "$expected" ]; then
-            echo "$seen of $expected cases ended; exit status $status" | report "not ok" "$program ran_to_its_end"
+            echo "$seen of $expected cases ended; exit status $status" >$notes
+            report "not ok" "$program ran_to_its_end"
         elif [ "$expected" = 0 ]; then
-            echo "there is no test case in it" | report "not ok" "$program has_tests"
+            echo "there is no test case in it" >$notes
+            report "not ok" "$program has_tests"
         elif [ "$status" != 0 ] && [ "$failed" = "$failed_before" ]; then
-            echo "exit status $status, though no case failed" | report "not ok" "$program exit_status"
+            echo "exit status $status, though no case failed" >$notes
+            report "not ok" "$program exit_status"
         fi
     else
         case $status in
         0) report ok "$program script" ;;
         4) report ok "$program script" SKIP ;;
-        *) echo "exit status $status" | report "not ok" "$program script" ;;
+        *)
+            echo "exit status $status" >$notes
+            report "not ok" "$program script"
+            ;;
         esac
     fi
     check_log "$program"
@@ -151,7 +169,8 @@ while read -r file parameters; do
     if insmod "/modules/$file" $parameters 2>/tmp/insmod; then
         loaded="$file $loaded"
     else
-        { cat /tmp/insmod; dmesg | tail -n 5; } | report "not ok" "modules load_${file%.ko}"
+        { cat /tmp/insmod; dmesg | tail -n 5; } >$notes
+        report "not ok" "modules load_${file%.ko}"
     fi
 done </modules/order
 check_log modules
@@ -178,7 +197,8 @@ if [ -n "$loaded" ]; then
     if [ -z "$stuck" ]; then
         report ok "modules unload"
     else
-        echo "stuck:$stuck" | report "not ok" "modules unload"
+        echo "stuck:$stuck" >$notes
+        report "not ok" "modules unload"
     fi
 fi
 
@@ -188,7 +208,8 @@ if [ -e /sys/kernel/debug/kmemleak ]; then
     sleep 5
     echo scan >/sys/kernel/debug/kmemleak
     if [ -s /sys/kernel/debug/kmemleak ]; then
-        head -n 60 /sys/kernel/debug/kmemleak | report "not ok" "kernel kmemleak"
+        head -n 60 /sys/kernel/debug/kmemleak >$notes
+        report "not ok" "kernel kmemleak"
     else
         report ok "kernel kmemleak"
     fi

@@ -47,7 +47,7 @@ def parse(lines):
             notes.append(line[2:])
         elif line.startswith("1.."):
             plan = int(line[3:])
-        elif line:
+        elif line and line != "KTAP version 1":
             verdict = line
     failed = sum(1 for case in cases if case.failure)
     if verdict is None:

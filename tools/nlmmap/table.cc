@@ -13,7 +13,7 @@ Table::Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 void Table::add(std::vector<std::string> cells) {
     assert(cells.size() == columns_.size());
     for (std::string& cell : cells) {
-        if (cell.empty()) cell = "-";
+        if (cell.empty()) cell.push_back('-');
     }
     rows_.push_back(std::move(cells));
 }

@@ -17,8 +17,9 @@
 #include "group.h"
 #include "ring.h"
 
-static bool nlmmap_publish_one(struct nlmmap_ring *ring, u16 group, u16 flags,
-			       const void *datagram, u32 len)
+static __always_inline bool
+nlmmap_publish_one(struct nlmmap_ring *ring, u16 group, u16 flags,
+		   const void *datagram, u32 len)
 {
 	bool delivered;
 
@@ -129,7 +130,8 @@ bool nlmmap_begin(struct nlmmap_group *group, struct nlmmap_writer *writer,
 		ring = members->rings[i];
 		if (unlikely(!nlmmap_ring_lock(ring)))
 			continue;
-		record = nlmmap_ring_start(ring, group->id, NLMMAP_RECORD_SINGLE, max_bytes);
+		record = nlmmap_ring_start(ring, group->id, NLMMAP_RECORD_SINGLE, max_bytes,
+					   nlmmap_record_bytes(ring, max_bytes));
 		if (likely(record))
 			goto fill;
 		raw_spin_unlock(&ring->lock);
@@ -216,7 +218,7 @@ int nlmmap_end(struct nlmmap_writer *writer)
 	record = (void *)nlh - ring->header_bytes;
 	record->len = len;
 	nlh->nlmsg_len = len;
-	nlmmap_ring_finish(ring, len);
+	nlmmap_ring_finish(ring, nlmmap_record_bytes(ring, len));
 	/* What was published stays as it is: only who holds the lock writes,
 	 * even if the reader gives the record back at once.
 	 */

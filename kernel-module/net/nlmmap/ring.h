@@ -148,6 +148,7 @@ void nlmmap_ring_give_notice(struct nlmmap_ring *ring, u16 group);
 void nlmmap_ring_count(struct nlmmap_ring *ring,
 		       struct nlmmap_ring_counters *counters);
 void nlmmap_ring_stamp(struct nlmmap_record *record);
+u64 nlmmap_load_tail(const u8 *from, u32 len);
 
 /* The only optional field so far. */
 static __always_inline bool nlmmap_ring_stamps(const struct nlmmap_ring *ring)
@@ -181,11 +182,7 @@ static __always_inline void nlmmap_copy(u8 *to, const u8 *from, u32 len)
 	for (; len >= 8; len -= 8, to += 8, from += 8)
 		__builtin_memcpy(to, from, 8);
 	if (len) {
-		word = 0;
-		if (len == 4)
-			__builtin_memcpy(&word, from, 4);
-		else
-			memcpy(&word, from, len);
+		word = nlmmap_load_tail(from, len);
 		__builtin_memcpy(to, &word, 8);
 	}
 }
@@ -214,12 +211,19 @@ static __always_inline bool nlmmap_ring_lock_second(struct nlmmap_ring *ring)
 	return true;
 }
 
+/* What a record takes in the ring. */
+static __always_inline u64 nlmmap_record_bytes(const struct nlmmap_ring *ring, u32 len)
+{
+	return ALIGN((u64)ring->header_bytes + len, 8);
+}
+
 /**
  * nlmmap_ring_start - find room and write a record's header
  * @ring: locked
  * @group: the group's number
  * @flags: NLMMAP_RECORD_*
  * @len: bytes of the datagram, at most
+ * @bytes: nlmmap_record_bytes() of that
  *
  * Nothing is visible before nlmmap_ring_finish(), and starting again before
  * that simply starts over.
@@ -227,10 +231,9 @@ static __always_inline bool nlmmap_ring_lock_second(struct nlmmap_ring *ring)
  * Return: the record, or NULL if there is no room; the loss is counted then.
  */
 static __always_inline struct nlmmap_record *
-nlmmap_ring_start(struct nlmmap_ring *ring, u16 group, u16 flags, u32 len)
+nlmmap_ring_start(struct nlmmap_ring *ring, u16 group, u16 flags, u32 len, u64 bytes)
 {
 	u64 position = ring->position;
-	u64 bytes = ALIGN((u64)ring->header_bytes + len, 8);
 	struct nlmmap_record *record;
 
 	if (unlikely(position + bytes > READ_ONCE(ring->limit))) {
@@ -257,11 +260,11 @@ nlmmap_ring_start(struct nlmmap_ring *ring, u16 group, u16 flags, u32 len)
 /**
  * nlmmap_ring_finish - publish the record that was started
  * @ring: locked, nlmmap_ring_start() has found room
- * @len: bytes of the datagram, no more than nlmmap_ring_start() was told
+ * @bytes: what it takes, no more than nlmmap_ring_start() was told
  */
-static __always_inline void nlmmap_ring_finish(struct nlmmap_ring *ring, u32 len)
+static __always_inline void nlmmap_ring_finish(struct nlmmap_ring *ring, u64 bytes)
 {
-	u64 position = ring->position + ALIGN((u64)ring->header_bytes + len, 8);
+	u64 position = ring->position + bytes;
 
 	ring->seq++;
 	ring->position = position;
@@ -298,13 +301,14 @@ static __always_inline bool
 nlmmap_ring_publish_locked(struct nlmmap_ring *ring, u16 group, u16 flags,
 			   const void *datagram, u32 len)
 {
+	u64 bytes = nlmmap_record_bytes(ring, len);
 	struct nlmmap_record *record;
 
-	record = nlmmap_ring_start(ring, group, flags, len);
+	record = nlmmap_ring_start(ring, group, flags, len, bytes);
 	if (unlikely(!record))
 		return false;
 	nlmmap_copy((u8 *)record + ring->header_bytes, (const u8 *)datagram, len);
-	nlmmap_ring_finish(ring, len);
+	nlmmap_ring_finish(ring, bytes);
 	return true;
 }
 

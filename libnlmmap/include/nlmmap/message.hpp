@@ -240,32 +240,29 @@ class MessageIterator {
     using difference_type = std::ptrdiff_t;
     using iterator_category = std::input_iterator_tag;
 
-    /// The messages in `datagram`, which must be 4-byte aligned. With `single`, somebody who can be
-    /// trusted has checked that it is exactly one well-formed message: it is not parsed again.
-    MessageIterator(std::span<const std::byte> datagram, bool single) noexcept
-        : next_(datagram.data()), end_(datagram.data() + datagram.size()) {
-        if (single) {
-            current_.header_ = reinterpret_cast<const nlmsghdr*>(next_);
-            next_ = end_;
-        } else {
-            parse();
-        }
+    /// The messages in `datagram`, which must be 4-byte aligned.
+    explicit MessageIterator(std::span<const std::byte> datagram) noexcept
+        : left_(datagram.size()) {
+        parse(datagram.data());
     }
+    /// The one message at `checked`, of which somebody who can be trusted has checked that it is
+    /// well-formed: it is not parsed again.
+    explicit MessageIterator(const std::byte* checked) noexcept : current_(checked), left_(0) {}
     MessageIterator(const MessageIterator&) noexcept = default;
     MessageIterator& operator=(const MessageIterator& other) noexcept {
         current_.header_ = other.current_.header_;
-        next_ = other.next_;
-        end_ = other.end_;
+        left_ = other.left_;
         return *this;
     }
 
     reference operator*() const noexcept { return current_; }
     pointer operator->() const noexcept { return &current_; }
     MessageIterator& operator++() noexcept {
-        if (next_ == end_)
+        if (left_ == 0)
             current_.header_ = nullptr;
         else
-            parse();
+            parse(reinterpret_cast<const std::byte*>(current_.header_) +
+                  padded(current_.header_->nlmsg_len));
         return *this;
     }
     void operator++(int) noexcept { ++*this; }
@@ -274,22 +271,23 @@ class MessageIterator {
     }
 
   private:
-    // Takes the next message off what is left; none, if what is left is not one.
-    void parse() noexcept {
-        const auto left = static_cast<std::size_t>(end_ - next_);
+    static std::size_t padded(std::size_t bytes) noexcept {
+        return (bytes + NLMSG_ALIGNTO - 1) & ~std::size_t{NLMSG_ALIGNTO - 1};
+    }
+
+    // The message at `at`, where left_ bytes are; none, if they do not begin with one.
+    void parse(const std::byte* at) noexcept {
         current_.header_ = nullptr;
-        if (left < NLMSG_HDRLEN) return;
-        const auto* header = reinterpret_cast<const nlmsghdr*>(next_);
+        if (left_ < NLMSG_HDRLEN) return;
+        const auto* header = reinterpret_cast<const nlmsghdr*>(at);
         const std::size_t bytes = header->nlmsg_len;
-        if (bytes < NLMSG_HDRLEN || bytes > left) return;
+        if (bytes < NLMSG_HDRLEN || bytes > left_) return;
         current_.header_ = header;
-        const std::size_t padded = (bytes + NLMSG_ALIGNTO - 1) & ~std::size_t{NLMSG_ALIGNTO - 1};
-        next_ = padded < left ? next_ + padded : end_;
+        left_ -= padded(bytes) < left_ ? padded(bytes) : left_;
     }
 
     Message current_;
-    const std::byte* next_;
-    const std::byte* end_;
+    std::size_t left_;  // bytes after the current message and its padding
 };
 
 }  // namespace nlmmap

@@ -63,7 +63,10 @@ class Record {
 
     /// The messages: `for (const Message& message : record)`. Iterating ends where the bytes stop
     /// making sense.
-    [[nodiscard]] MessageIterator begin() const noexcept { return {bytes(), single_}; }
+    [[nodiscard]] MessageIterator begin() const noexcept {
+        if (single_) [[likely]] return MessageIterator(payload());
+        return MessageIterator(bytes());
+    }
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
   private:
@@ -102,7 +105,7 @@ class Batch {
     Batch(const Batch&) = delete;
     Batch& operator=(const Batch&) = delete;
     ~Batch() {
-        if (ring_ != nullptr) ring_->close(next_, seq_);
+        if (ring_ != nullptr) ring_->close(at_, begun_ && at_ != kept_);
     }
 
     /// The first record. Call it once: records that the loop has passed are gone.
@@ -114,11 +117,7 @@ class Batch {
 
     /// Puts the record that the loop is in back: the next read() begins with it, with the same seq()
     /// and lost_before(). To be called right before the loop is left; going on undoes it.
-    void keep_current() noexcept {
-        if (at_ == nullptr || at_ == next_) return;
-        next_ = at_;
-        seq_ = previous_seq_;
-    }
+    void keep_current() noexcept { kept_ = at_; }
 
   private:
     friend class BatchIterator;
@@ -130,17 +129,15 @@ class Batch {
         if (ring->is_open()) return;
         const detail::Place place = ring->open();
         ring_ = ring;
-        at_ = next_ = place.at;
+        at_ = place.at;
         limit_ = place.limit;
-        seq_ = previous_seq_ = ring->seq();
     }
 
     detail::Ring* ring_ = nullptr;
     const std::byte* at_ = nullptr;     // the current record; nullptr: none is left
-    const std::byte* next_ = nullptr;   // the first record that was not reached
     const std::byte* limit_ = nullptr;  // from here on, ask the ring
-    std::uint64_t seq_ = 0;
-    std::uint64_t previous_seq_ = 0;
+    const std::byte* kept_ = nullptr;   // the record that keep_current() was called in
+    bool begun_ = false;                // the current record has been reached
 };
 
 /// Walks the records of a Batch; an input iterator. Belongs to its Batch.
@@ -154,24 +151,35 @@ class BatchIterator {
 
     explicit BatchIterator(Batch* batch) noexcept : batch_(batch), record_(batch->ring_) {
         if (batch->at_ == nullptr) return;
+        batch->begun_ = true;
         record_.header_bytes_ = batch->ring_->header_bytes();
-        arrive();
     }
     BatchIterator(const BatchIterator&) noexcept = default;
     BatchIterator& operator=(const BatchIterator&) = delete;
 
-    reference operator*() const noexcept { return record_; }
-    pointer operator->() const noexcept { return &record_; }
+    reference operator*() const noexcept {
+        look();
+        return record_;
+    }
+    pointer operator->() const noexcept {
+        look();
+        return &record_;
+    }
     BatchIterator& operator++() noexcept {
-        if (batch_->next_ < batch_->limit_) [[likely]] {
-            batch_->at_ = batch_->next_;
+        // The kernel wrote the record, in memory that user space cannot write: its length needs no
+        // bounds.
+        const std::byte* const at = batch_->at_;
+        const std::size_t bytes =
+            record_.header_bytes_ + reinterpret_cast<const nlmmap_record*>(at)->len;
+        const std::byte* const next = at + ((bytes + 7) & ~std::size_t{7});
+        if (next < batch_->limit_) [[likely]] {
+            batch_->at_ = next;
+            if (next == nullptr) __builtin_unreachable();  // spares the loop's own test
         } else {
-            const detail::Place place = batch_->ring_->cross(batch_->next_, batch_->seq_);
-            batch_->at_ = batch_->next_ = place.at;
+            const detail::Place place = batch_->ring_->cross(at);
+            batch_->at_ = place.at;
             batch_->limit_ = place.limit;
-            if (place.at == nullptr) return *this;
         }
-        arrive();
         return *this;
     }
     void operator++(int) noexcept { ++*this; }
@@ -180,31 +188,27 @@ class BatchIterator {
     }
 
   private:
-    // The record at batch_->at_ has been reached. The kernel wrote it, in memory that user space
-    // cannot write: its length needs no bounds.
-    void arrive() noexcept {
+    // Here and not in operator++, so that the compiler sees this test and that of Record::begin()
+    // in one iteration, and makes one of them.
+    void look() const noexcept {
         constexpr unsigned common =
             NLMMAP_RECORD_SINGLE | NLMMAP_RECORD_LOST | NLMMAP_RECORD_NOTICE;
-        const std::byte* at = batch_->at_;
-        const auto* header = reinterpret_cast<const nlmmap_record*>(at);
+        const auto* header = reinterpret_cast<const nlmmap_record*>(batch_->at_);
         record_.header_ = header;
-        const std::size_t bytes = record_.header_bytes_ + header->len;
-        batch_->next_ = at + ((bytes + 7) & ~std::size_t{7});
-        batch_->previous_seq_ = batch_->seq_;
-        batch_->seq_ = header->seq;
         if ((header->flags & common) == NLMMAP_RECORD_SINGLE) [[likely]] {
             record_.plain_ = true;
             record_.single_ = true;
             record_.lost_before_ = 0;
         } else {
+            const detail::Looked looked = batch_->ring_->look_at(*header);
             record_.plain_ = false;
-            record_.single_ = (header->flags & NLMMAP_RECORD_SINGLE) != 0;
-            record_.lost_before_ = batch_->ring_->look_at(*header, batch_->previous_seq_);
+            record_.single_ = looked.single;
+            record_.lost_before_ = looked.lost_before;
         }
     }
 
     Batch* batch_;
-    Record record_;
+    mutable Record record_;
 };
 
 inline BatchIterator Batch::begin() noexcept { return BatchIterator(this); }

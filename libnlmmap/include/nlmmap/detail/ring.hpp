@@ -69,6 +69,12 @@ struct Place {
     const std::byte* limit;
 };
 
+// What look_at() found.
+struct Looked {
+    std::uint64_t lost_before;
+    bool single;
+};
+
 class NLMMAP_EXPORT Ring {
   public:
     Ring(std::unique_ptr<Backend> backend, const Pages& pages);
@@ -78,13 +84,12 @@ class NLMMAP_EXPORT Ring {
 
     // A batch begins: everything that is published now.
     [[nodiscard]] Place open() noexcept;
-    // The batch comes to `next`, which is at or beyond the limit that it was given.
-    [[nodiscard]] Place cross(const std::byte* next, std::uint64_t seq) noexcept;
-    // The batch ends before `next`, the first record that it did not reach.
-    void close(const std::byte* next, std::uint64_t seq) noexcept;
-    // A record that is not the common case; returns how many were lost before it.
-    [[nodiscard]] std::uint64_t look_at(const nlmmap_record& record,
-                                        std::uint64_t previous_seq) noexcept;
+    // The batch is done with the record `at`, and the next one lies at or beyond the limit.
+    [[nodiscard]] Place cross(const std::byte* at) noexcept;
+    // The batch ends at the record `at` (nullptr: at its end), which was `reached` or is kept.
+    void close(const std::byte* at, bool reached) noexcept;
+    // A record that is not the common case.
+    [[nodiscard]] Looked look_at(const nlmmap_record& record) noexcept;
 
     [[nodiscard]] bool is_open() const noexcept { return is_open_; }
     [[nodiscard]] std::uint64_t seq() const noexcept { return seq_; }
@@ -113,6 +118,8 @@ class NLMMAP_EXPORT Ring {
   private:
     [[nodiscard]] Place place() noexcept;
     void advance_to(const std::byte* next) noexcept;
+    [[nodiscard]] const std::byte* after(const std::byte* at) const noexcept;
+    [[nodiscard]] std::uint64_t seq_before(const std::byte* at) noexcept;
 
     Pages pages_;
     std::size_t ring_bytes_;
@@ -124,6 +131,8 @@ class NLMMAP_EXPORT Ring {
     std::uint64_t position_ = 0;  // everything before it is given back
     std::uint64_t end_ = 0;       // of the live batch
     std::uint64_t seq_ = 0;       // of the last record that was reached
+    const std::byte* walked_to_ = nullptr;  // seq_before() begins here: position_, or later
+    std::uint64_t walked_seq_ = 0;          // of the record before walked_to_
     std::uint64_t notice_seq_ = 0;  // of the last notice that was reached
     std::vector<std::uint16_t> groups_;  // one entry for each membership
     std::unique_ptr<Backend> backend_;   // last: its destructor unmaps the pages
