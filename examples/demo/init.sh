@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # SPDX-License-Identifier: MIT
 # The demo's guest: loads the modules, runs one of the program's commands, whose words are after
 # "demo=" on the kernel's command line, separated by commas. Its figures go to /dev/ttyS1, followed

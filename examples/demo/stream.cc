@@ -170,7 +170,7 @@ class Demo {
                 if (next_step > 0)
                     print(fmt::format("  ... {} of about {} events", seen, expected));
                 ring_.samples.ask(next_step == 0 ? 6 : 3);
-                ++next_step;
+                next_step = seen * kSteps / expected + 1;
             }
             if (!held && seen >= expected / 2) {
                 held = true;

@@ -20,6 +20,13 @@ Ring::Ring(std::unique_ptr<Backend> backend, const Pages& pages)
 Ring::~Ring() { assert(!is_open_ && "a Batch outlives its receiver"); }
 
 Place Ring::open() noexcept {
+    // A loss keeps the ring readable until the reader says that it knows, even if nothing is there to
+    // be read. One that comes after this load is told by the next poll().
+    const std::uint64_t lost = load_acquire(pages_.producer->lost);
+    if (lost != lost_seen_) {
+        lost_seen_ = lost;
+        store_release(pages_.consumer->lost_seen, lost);
+    }
     // Pairs with the store-release of producer.position in nlmmap_ring_finish(): what was published
     // before it may be read.
     end_ = load_acquire(pages_.producer->position);

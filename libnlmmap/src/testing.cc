@@ -255,7 +255,17 @@ struct Writer::State {
         : kernel(std::move(loopback)),
           locked(kernel->rx.ring),
           record(nlmmap_ring_start(&kernel->rx.ring, group, NLMMAP_RECORD_SINGLE,
-                                   static_cast<u32>(max_bytes))) {}
+                                   static_cast<u32>(max_bytes),
+                                   nlmmap_record_bytes(&kernel->rx.ring,
+                                                       static_cast<u32>(max_bytes)))) {}
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    // As nlmmap_end() does it: what was begun and not published is lost, and counted. The record that
+    // was started may have been the one to tell of an earlier loss; now the next one does.
+    ~State() {
+        if (record != nullptr) nlmmap_ring_lose(&kernel->rx.ring, 1);
+    }
 
     [[nodiscard]] std::byte* message() const noexcept {
         return reinterpret_cast<std::byte*>(record) + kernel->rx.ring.header_bytes;
@@ -320,7 +330,9 @@ bool Writer::end() noexcept {
     reinterpret_cast<nlmsghdr*>(state->message())->nlmsg_len = bytes;
     state->record->len = bytes;
     if (bytes % 8 != 0) std::memset(state->at, 0, 8 - bytes % 8);
-    nlmmap_ring_finish(&state->kernel->rx.ring, bytes);
+    nlmmap_ring_finish(&state->kernel->rx.ring,
+                       nlmmap_record_bytes(&state->kernel->rx.ring, bytes));
+    state->record = nullptr;
     return true;
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "tests/guest/raw_netlink.h"
 
-#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,14 +26,18 @@ std::size_t page_bytes() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)
     throw std::system_error(errno, std::system_category(), operation);
 }
 
-// One receive; false if nothing came in time.
+// One receive; false if nothing came in time. Not with poll(), which would arm
+// the ring on behalf of a reader who did not ask.
 bool receive(int fd, int timeout_ms, Bytes& into) {
-    pollfd ready{.fd = fd, .events = POLLRDNORM, .revents = 0};
-    if (poll(&ready, 1, timeout_ms) <= 0) {
-        return false;
+    const timeval timeout{.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) != 0) {
+        fail("setsockopt(SO_RCVTIMEO)");
     }
     into.resize(kAnswerBytes);
-    const ssize_t got = recv(fd, into.data(), into.size(), MSG_DONTWAIT);
+    const ssize_t got = recv(fd, into.data(), into.size(), 0);
+    if (got < 0 && errno == EAGAIN) {
+        return false;
+    }
     if (got < 0) {
         fail("recv of an answer");
     }
@@ -396,7 +400,14 @@ std::optional<RawRecord> RawRing::next() {
     return record;
 }
 
-void RawRing::release() { forge(position_); }
+void RawRing::release() {
+    see_losses();
+    forge(position_);
+}
+
+void RawRing::see_losses() {
+    __atomic_store_n(&consumer_->lost_seen, lost(), __ATOMIC_RELAXED);
+}
 
 void RawRing::forge(std::uint64_t position) {
     // Pairs with the kernel's acquire: what was read is read before it is given back.

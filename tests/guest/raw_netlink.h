@@ -153,8 +153,9 @@ class RawRing {
     // The next record, checked against the contract (bounds, padding, seq).
     // Throws std::runtime_error for what breaks it.
     std::optional<RawRecord> next();
-    // Gives back everything that next() returned.
+    // Gives back everything that next() returned, and says that losses were seen.
     void release();
+    void see_losses();
     // Any value at all, honest or not.
     void forge(std::uint64_t position);
     void set_watermark(std::uint32_t bytes);

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: MIT
 // nlmmap: looks at groups, messages and rings. See nlmmap(1).
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <system_error>
+#include <string>
+#include <vector>
 
+#include "tools/nlmmap/arguments.h"
 #include "tools/nlmmap/commands.h"
 #include "tools/nlmmap/output.h"
 #include "tools/nlmmap/stop.h"
+#include "tools/nlmmap/text.h"
 
 namespace nlmmap::tool {
 namespace {
@@ -20,8 +26,7 @@ constexpr const char* kVersion = "nlmmap 0.1";
 constexpr const char* kDescription =
     "Looks at kernel messages that stream through mapped netlink rings.";
 
-constexpr const char* kFooter = R"(
-Examples:
+constexpr const char* kFooter = R"(Examples:
   nlmmap list                          which groups there are
   nlmmap watch process_events          print a group's messages as they come
   nlmmap watch --json GROUP | jq .     the same for a program
@@ -30,16 +35,15 @@ Examples:
 Exit status: 0 success, 1 failure (one line says why), 2 wrong command line,
 3 the watched group was deleted. `nlmmap COMMAND --help` tells more; so does nlmmap(1).)";
 
-constexpr const char* kListFooter = R"(
-Anybody may see the groups of the network namespace. The sockets that have a ring
+constexpr const char* kListFooter =
+    R"(Anybody may see the groups of the network namespace. The sockets that have a ring
 are shown to who has CAP_NET_ADMIN.
 
 Examples:
   nlmmap list
   nlmmap list --json | jq -r '.groups[].name')";
 
-constexpr const char* kWatchFooter = R"(
-SIZE is a number of bytes, or one with k (1,024) or M (1,048,576).
+constexpr const char* kWatchFooter = R"(SIZE is a number of bytes, or one with k (1,024), M or G.
 Attributes are shown as TYPE=VALUE: numbers also in hexadecimal, "strings" quoted,
 {nested attributes}, other bytes in [brackets]. What was lost is told where it was lost.
 
@@ -49,14 +53,28 @@ Examples:
   nlmmap watch --json --count 10 process_events | jq .
   nlmmap watch --hex --count 1 process_events)";
 
-constexpr const char* kStatFooter = R"(
-MESSAGES counts the records meant for a ring, LOST those that found it full;
+constexpr const char* kStatFooter =
+    R"(MESSAGES counts the records meant for a ring, LOST those that found it full;
 WAITING and HIGH WATER are the bytes that wait now and the most that ever waited.
 
 Examples:
   sudo nlmmap stat
   sudo nlmmap stat -i 1                     rates, every second
   sudo nlmmap stat --json | jq '.sockets[] | select(.lost > 0)')";
+
+int usage_error(const CLI::App& app, const CLI::ParseError& error) {
+    const auto commands = app.get_subcommands();  // those that the command line names
+    const std::vector<std::string> others = app.remaining();
+    if (commands.empty() && !others.empty()) {
+        fmt::print(stderr, "nlmmap: there is no command `{}`: say list, watch or stat.\n",
+                   printable(others.front()));
+    } else {
+        fmt::print(stderr, "nlmmap: {}\n", error.what());
+    }
+    fmt::print(stderr, "Try `nlmmap {}--help`.\n",
+               commands.empty() ? "" : commands.front()->get_name() + " ");
+    return kUsage;
+}
 
 int run(int argc, char** argv) {
     CLI::App app(kDescription, "nlmmap");
@@ -81,22 +99,22 @@ int run(int argc, char** argv) {
     watch_command->add_flag("--time", watch_options.time,
                             "Print when the kernel published each message");
     watch_command->add_option("--count", watch_options.count, "End after this many messages")
-        ->check(CLI::PositiveNumber)
+        ->check(positive_count())
         ->option_text("N");
     watch_command
         ->add_option("--ring-bytes", watch_options.ring_bytes,
                      "Size of the ring, a power of two; 1M if not said")
-        ->transform(CLI::AsSizeValue(false))
+        ->transform(size_up_to())
         ->option_text("SIZE");
     watch_command
         ->add_option("--watermark", watch_options.watermark_bytes,
                      "Sleep until so many bytes wait, or a quarter of a second has passed")
-        ->transform(CLI::AsSizeValue(false))
+        ->transform(size_up_to(UINT32_MAX))
         ->option_text("SIZE");
     watch_command
         ->add_option("--fixed-header", watch_options.fixed_header_bytes,
                      "Bytes of a fixed header before the attributes; 0 if not said")
-        ->transform(CLI::AsSizeValue(false))
+        ->transform(size_up_to())
         ->option_text("SIZE");
     watch_command->footer(kWatchFooter);
 
@@ -108,21 +126,24 @@ int run(int argc, char** argv) {
     CLI::Option* interval =
         stat_command
             ->add_option("-i,--interval", interval_seconds, "Look again each time, and show rates")
-            ->check(CLI::Range(0.01, 86400.0))
+            ->check(seconds_between_looks())
             ->option_text("SECONDS");
     stat_command->add_option("--count", stat_options.count, "End after this many looks")
-        ->check(CLI::PositiveNumber)
+        ->check(positive_count())
         ->needs(interval)
         ->option_text("N");
     stat_command->footer(kStatFooter);
 
+    if (argc <= 1) {
+        fmt::print(stderr, "{}", app.help());
+        return kUsage;
+    }
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& answer) {  // --help, --version
         return app.exit(answer);
     } catch (const CLI::ParseError& error) {
-        fmt::print(stderr, "nlmmap: {}\nTry `nlmmap --help`.\n", error.what());
-        return kUsage;
+        return usage_error(app, error);
     }
     if (interval->count() != 0)
         stat_options.interval = std::chrono::duration<double>(interval_seconds);

@@ -27,15 +27,63 @@
 #ifndef _NET_NLMMAP_H
 #define _NET_NLMMAP_H
 
+#include <linux/irqflags.h>
+#include <linux/list.h>
+#include <linux/percpu.h>
+#include <linux/rcupdate.h>
 #include <linux/string.h>
 #include <linux/types.h>
+#include <net/nlmmap_ring.h>
 #include <uapi/linux/netlink.h>
 #include <uapi/linux/nlmmap.h>
 
 struct net;
-struct nlmmap_group;
-struct nlmmap_ring;
-struct nlmmap_members;
+struct nlmmap_plain;
+
+/**
+ * struct nlmmap_members - the rings that a group's messages go to
+ * @rcu: frees it
+ * @count: of @rings
+ * @rings: in the order of their addresses, which is the order of locking
+ *
+ * Never changed once publishers can see it; replaced.
+ */
+struct nlmmap_members {
+	struct rcu_head rcu;
+	u32 count;
+	struct nlmmap_ring *rings[];
+};
+
+/**
+ * struct nlmmap_group - a group; nothing in it is a producer's to touch
+ * @members: never NULL; RCU, where interrupts off count as the read side
+ * @published: datagrams, for each CPU
+ * @max_bytes: largest datagram
+ * @id: its number
+ * @flags: NLMMAP_GROUP_*
+ * @ring_count: members that are sockets' rings
+ * @node: in nlmmap_groups
+ * @net: its network namespace; NULL once that is gone. Not referenced.
+ * @plain: serves the listeners without a ring; NULL if there are none
+ * @last_bind: jiffies when a plain listener last asked to join
+ * @name: unique in @net
+ *
+ * The first four are what publishing looks at. What changes, @members and
+ * @published apart, is under nlmmap_group_mutex.
+ */
+struct nlmmap_group {
+	struct nlmmap_members __rcu *members;
+	u64 __percpu *published;
+	u32 max_bytes;
+	u16 id;
+	u32 flags;
+	u32 ring_count;
+	struct list_head node;
+	struct net *net;
+	struct nlmmap_plain *plain;
+	unsigned long last_bind;
+	char name[NLMMAP_GROUP_NAME_BYTES];
+};
 
 /**
  * struct nlmmap_group_config - what a producer says of its group
@@ -64,28 +112,159 @@ int nlmmap_publish(struct nlmmap_group *group, const void *datagram, u32 len);
  * struct nlmmap_writer - a message that is being filled in place
  * @at: where the next byte goes, 4-byte aligned
  * @end: where the room that was asked for ends
- * @overflow: something did not fit; nlmmap_end() will answer -EMSGSIZE
+ * @overflow: not 0 if something did not fit; nlmmap_end() will answer -EMSGSIZE
  *
- * Lives on the producer's stack from nlmmap_begin() to nlmmap_end(). The
- * members after @overflow are nlmmap's own.
+ * Lives on the producer's stack from nlmmap_begin() to nlmmap_end(), and in
+ * registers if nobody else gets its address: hence no padding, which a kernel
+ * that initialises the stack would have to clear. The members after @overflow
+ * are nlmmap's own.
  */
 struct nlmmap_writer {
 	u8 *at;
 	u8 *end;
-	bool overflow;
+	u32 overflow;
 	/* private: */
-	u32 index;
-	u32 delivered;
-	struct nlmmap_group *group;
-	struct nlmmap_members *members;
+	u32 next;
+	const struct nlmmap_members *others;
 	struct nlmmap_ring *ring;
 	struct nlmsghdr *nlh;
 	unsigned long irq_flags;
 };
 
-bool nlmmap_begin(struct nlmmap_group *group, struct nlmmap_writer *writer,
-		  u16 type, u32 max_bytes);
-int nlmmap_end(struct nlmmap_writer *writer);
+/* A record that was started, and which member comes after its ring. */
+struct nlmmap_started {
+	struct nlmmap_record *record;
+	u64 next;
+};
+
+struct nlmmap_started __nlmmap_begin_many(const struct nlmmap_group *group,
+					  const struct nlmmap_members *members,
+					  u32 max_bytes);
+int __nlmmap_end_others(const struct nlmmap_members *members, u32 next,
+			const struct nlmmap_ring *filled,
+			const struct nlmsghdr *nlh, u32 len);
+bool __nlmmap_begin_refuse(const struct nlmmap_group *group, u32 max_bytes);
+
+/**
+ * nlmmap_begin - start a message that is filled in place
+ * @group: registered
+ * @writer: on the caller's stack; valid if this returns true
+ * @type: nlmsg_type, NLMMAP_MSG_PRODUCER_MIN or more
+ * @max_bytes: room for the message, its struct nlmsghdr included;
+ *	NLMSG_HDRLEN to the group's max_bytes. A ring that has less loses the
+ *	message, even if it turns out shorter.
+ *
+ * If it returns true, interrupts are off and a ring's lock is held until
+ * nlmmap_end(), which must follow: fill with the inline functions below, do not
+ * sleep, do not publish in between, take no long. Inline, because a call and
+ * the spilled registers cost as much as the rest.
+ *
+ * Context: any, NMI too; see the top of this file.
+ * Return: true if there is something to fill; false if nobody listens, no
+ * reader has room (which the readers are told), or @max_bytes is out of range
+ * (a bug in the caller, named once in the log).
+ */
+static __always_inline bool nlmmap_begin(struct nlmmap_group *group,
+					 struct nlmmap_writer *writer,
+					 u16 type, u32 max_bytes)
+{
+	const struct nlmmap_members *members;
+	struct nlmmap_record *record;
+	struct nlmmap_ring *ring;
+	struct nlmsghdr *nlh;
+
+	if (unlikely(max_bytes - NLMSG_HDRLEN > group->max_bytes - NLMSG_HDRLEN))
+		return __nlmmap_begin_refuse(group, max_bytes);
+
+	local_irq_save(writer->irq_flags);
+	__this_cpu_inc(*group->published);
+	members = rcu_dereference_sched(group->members);
+	if (likely(members->count == 1)) {
+		ring = members->rings[0];
+		if (unlikely(!nlmmap_ring_lock(ring)))
+			goto nothing;
+		record = nlmmap_ring_start(ring, group->id, NLMMAP_RECORD_SINGLE, max_bytes,
+					   nlmmap_record_bytes(ring, max_bytes));
+		if (unlikely(!record)) {
+			raw_spin_unlock(&ring->lock);
+			goto nothing;
+		}
+		/* For sparse, which cannot follow a lock into nlmmap_end(). */
+		__release(&ring->lock);
+		writer->others = NULL;
+		writer->next = 0;
+	} else {
+		struct nlmmap_started started;
+
+		started = __nlmmap_begin_many(group, members, max_bytes);
+		record = started.record;
+		if (!record)
+			goto nothing;
+		ring = members->rings[started.next - 1];
+		writer->others = members;
+		writer->next = started.next;
+	}
+
+	nlh = (void *)record + ring->header_bytes;
+	nlh->nlmsg_type = type;
+	nlh->nlmsg_flags = 0;
+	nlh->nlmsg_seq = 0;
+	nlh->nlmsg_pid = 0;
+	writer->at = (u8 *)(nlh + 1);
+	writer->end = (u8 *)nlh + max_bytes;
+	writer->overflow = 0;
+	writer->ring = ring;
+	writer->nlh = nlh;
+	return true;
+
+nothing:
+	local_irq_restore(writer->irq_flags);
+	return false;
+}
+
+/**
+ * nlmmap_end - publish the message that was filled
+ * @writer: nlmmap_begin() returned true for it
+ *
+ * Context: as it was at nlmmap_begin(), on the same CPU; afterwards interrupts
+ * are as they were before that.
+ * Return: the number of rings that took it, 1 at least; -EMSGSIZE if something
+ * did not fit, and then every reader is told that it lost a message.
+ */
+static __always_inline int nlmmap_end(struct nlmmap_writer *writer)
+{
+	struct nlmmap_ring *ring = writer->ring;
+	struct nlmsghdr *nlh = writer->nlh;
+	u32 len = writer->at - (u8 *)nlh;
+	int delivered = 1;
+
+	if (likely(!writer->overflow)) {
+		/* The message is a multiple of 4, the record of 8. */
+		if (len & 4)
+			*(u32 *)writer->at = 0;
+		((struct nlmmap_record *)((void *)nlh - ring->header_bytes))->len = len;
+		nlh->nlmsg_len = len;
+		nlmmap_ring_finish(ring, nlmmap_record_bytes(ring, len));
+	} else {
+		nlmmap_ring_lose(ring, 1);
+		delivered = -EMSGSIZE;
+		len = 0;
+	}
+	/* What was published stays as it is while they copy it: only who holds
+	 * the lock writes, even if the reader gives the record back at once.
+	 */
+	if (unlikely(writer->others)) {
+		int others = __nlmmap_end_others(writer->others, writer->next, ring,
+						 nlh, len);
+
+		if (len)
+			delivered += others;
+	}
+	__acquire(&ring->lock);
+	raw_spin_unlock(&ring->lock);
+	local_irq_restore(writer->irq_flags);
+	return delivered;
+}
 
 /**
  * nlmmap_put_fixed - append a fixed header, or any bytes
@@ -102,7 +281,7 @@ static inline void *nlmmap_put_fixed(struct nlmmap_writer *writer, u32 bytes)
 	u8 *at = writer->at;
 
 	if (unlikely(padded < bytes || padded > writer->end - at)) {
-		writer->overflow = true;
+		writer->overflow = 1;
 		return NULL;
 	}
 	if (padded != bytes)
@@ -127,7 +306,7 @@ static inline bool nlmmap_put(struct nlmmap_writer *writer, u16 type,
 	struct nlattr *attribute;
 
 	if (unlikely(bytes > U16_MAX - NLA_HDRLEN)) {
-		writer->overflow = true;
+		writer->overflow = 1;
 		return false;
 	}
 	attribute = nlmmap_put_fixed(writer, NLA_HDRLEN + bytes);

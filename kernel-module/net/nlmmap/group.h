@@ -12,58 +12,11 @@
 
 struct net;
 struct netlink_ext_ack;
-struct nlmmap_plain;
-struct nlmmap_ring;
 struct nlmmap_socket;
 struct sock;
 
 /* Netlink groups of the family; the core fixes the number at registration. */
 #define NLMMAP_GROUPS		1024
-
-/**
- * struct nlmmap_members - the rings that a group's messages go to
- * @rcu: frees it
- * @count: of @rings
- * @rings: in the order of their addresses, which is the order of locking
- *
- * Never changed once publishers can see it; replaced.
- */
-struct nlmmap_members {
-	struct rcu_head rcu;
-	u32 count;
-	struct nlmmap_ring *rings[];
-};
-
-/**
- * struct nlmmap_group - a group
- * @members: never NULL; RCU, where interrupts off count as the read side
- * @published: datagrams, for each CPU
- * @max_bytes: largest datagram
- * @id: its number
- * @flags: NLMMAP_GROUP_*
- * @ring_count: members that are sockets' rings
- * @node: in nlmmap_groups
- * @net: its network namespace; NULL once that is gone. Not referenced.
- * @plain: serves the listeners without a ring; NULL if there are none
- * @last_bind: jiffies when a plain listener last asked to join
- * @name: unique in @net
- *
- * The first four are what publishing looks at. All but @members, @published
- * and the constants are under nlmmap_group_mutex.
- */
-struct nlmmap_group {
-	struct nlmmap_members __rcu *members;
-	u64 __percpu *published;
-	u32 max_bytes;
-	u16 id;
-	u32 flags;
-	u32 ring_count;
-	struct list_head node;
-	struct net *net;
-	struct nlmmap_plain *plain;
-	unsigned long last_bind;
-	char name[NLMMAP_GROUP_NAME_BYTES];
-};
 
 /**
  * struct nlmmap_membership - a socket's ring in a group

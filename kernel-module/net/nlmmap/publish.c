@@ -3,10 +3,10 @@
  * Publishing: the path that every event takes
  *
  * Locks: a group's members are found under RCU, for which interrupts off are a
- * read side, and each ring is filled under its own lock. nlmmap_begin() returns
- * with the lock of the first ring that has room held and interrupts off;
- * nlmmap_end() takes the other members' locks one by one while it holds that
- * one. Members are in the order of their rings' addresses, which makes that an
+ * read side, and each ring is filled under its own lock. nlmmap_begin(), inline
+ * in <net/nlmmap.h>, returns with the lock of the first ring that has room held
+ * and interrupts off; nlmmap_end() takes the other members' locks one by one
+ * while it holds that one. Members are in the order of their rings' addresses, which makes that an
  * order of locks over all groups. It is also why a ring found full in
  * nlmmap_begin() is not tried again.
  */
@@ -89,145 +89,99 @@ int nlmmap_publish(struct nlmmap_group *group, const void *datagram, u32 len)
 }
 EXPORT_SYMBOL_GPL(nlmmap_publish);
 
+/* The rare ends of the inline functions in <net/nlmmap.h>. */
+
 /**
- * nlmmap_begin - start a message that is filled in place
- * @group: registered
- * @writer: on the caller's stack; valid if this returns true
- * @type: nlmsg_type, NLMMAP_MSG_PRODUCER_MIN or more
- * @max_bytes: room for the message, its struct nlmsghdr included;
- *	NLMSG_HDRLEN to the group's max_bytes. A ring that has less loses the
- *	message, even if it turns out shorter.
+ * __nlmmap_begin_many - start a record in the first ring that has room
+ * @group: for its number
+ * @members: not exactly one of them
+ * @max_bytes: of the message
  *
- * If it returns true, interrupts are off and a ring's lock is held until
- * nlmmap_end(), which must follow: fill with the inline functions of
- * <net/nlmmap.h>, do not sleep, do not publish in between, take no long.
- *
- * Context: any, NMI too; see the top of <net/nlmmap.h>.
- * Return: true if there is something to fill; false if nobody listens, no
- * reader has room (which the readers are told), or @max_bytes is out of range
- * (a bug in the caller, named once in the log).
+ * Context: interrupts off. The ring's lock is held on success.
+ * Return: the record, or NULL, and the index of the member after it.
  */
-bool nlmmap_begin(struct nlmmap_group *group, struct nlmmap_writer *writer,
-		  u16 type, u32 max_bytes)
+struct nlmmap_started __nlmmap_begin_many(const struct nlmmap_group *group,
+					  const struct nlmmap_members *members,
+					  u32 max_bytes)
 {
-	struct nlmmap_members *members;
-	struct nlmmap_record *record;
+	struct nlmmap_started started = { };
 	struct nlmmap_ring *ring;
-	unsigned long irq_flags;
-	struct nlmsghdr *nlh;
 	u32 i;
 
-	if (unlikely(max_bytes - NLMSG_HDRLEN > group->max_bytes - NLMSG_HDRLEN)) {
-		pr_warn_once("group %s: a message of %u bytes was begun, the limit is %u\n",
-			     group->name, max_bytes, group->max_bytes);
-		return false;
-	}
-
-	local_irq_save(irq_flags);
-	__this_cpu_inc(*group->published);
-	members = rcu_dereference_sched(group->members);
 	for (i = 0; i < members->count; i++) {
 		ring = members->rings[i];
 		if (unlikely(!nlmmap_ring_lock(ring)))
 			continue;
-		record = nlmmap_ring_start(ring, group->id, NLMMAP_RECORD_SINGLE, max_bytes,
-					   nlmmap_record_bytes(ring, max_bytes));
-		if (likely(record))
-			goto fill;
+		started.record = nlmmap_ring_start(ring, group->id, NLMMAP_RECORD_SINGLE,
+						   max_bytes,
+						   nlmmap_record_bytes(ring, max_bytes));
+		if (likely(started.record)) {
+			/* For sparse: see nlmmap_begin(). */
+			__release(&ring->lock);
+			started.next = i + 1;
+			break;
+		}
 		raw_spin_unlock(&ring->lock);
 	}
-	local_irq_restore(irq_flags);
-	return false;
+	return started;
+}
+EXPORT_SYMBOL_GPL(__nlmmap_begin_many);
 
-fill:
-	/* For sparse, which cannot follow a lock into nlmmap_end(). */
-	__release(&ring->lock);
-	nlh = (void *)record + ring->header_bytes;
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_flags = 0;
-	nlh->nlmsg_seq = 0;
-	nlh->nlmsg_pid = 0;
-	writer->at = (u8 *)(nlh + 1);
-	writer->end = (u8 *)nlh + max_bytes;
-	writer->overflow = false;
-	writer->index = i;
-	writer->group = group;
-	writer->members = members;
-	writer->ring = ring;
-	writer->nlh = nlh;
-	writer->irq_flags = irq_flags;
+/* In the order of locks; see the top. */
+static __always_inline bool nlmmap_lock_second(struct nlmmap_ring *ring)
+{
+	if (in_nmi())
+		return nlmmap_ring_lock(ring);
+	raw_spin_lock_nested(&ring->lock, SINGLE_DEPTH_NESTING);
 	return true;
 }
-EXPORT_SYMBOL_GPL(nlmmap_begin);
 
-/* The members after the one that was filled: copy it, or lose it with it. */
-static noinline int nlmmap_end_others(const struct nlmmap_writer *writer, u32 len)
+/**
+ * __nlmmap_end_others - the members after the one that was filled
+ * @members: all of them
+ * @next: the first one to copy to
+ * @filled: the ring that was filled, whose lock is held
+ * @nlh: the message in it
+ * @len: bytes; 0: the message is lost, and so say these rings
+ *
+ * Context: interrupts off.
+ * Return: how many took it.
+ */
+int __nlmmap_end_others(const struct nlmmap_members *members, u32 next,
+			const struct nlmmap_ring *filled,
+			const struct nlmsghdr *nlh, u32 len)
 {
-	const struct nlmmap_members *members = writer->members;
+	const struct nlmmap_record *record = (void *)nlh - filled->header_bytes;
 	struct nlmmap_ring *ring;
 	int delivered = 0;
-	u32 i;
 
-	for (i = writer->index + 1; i < members->count; i++) {
-		ring = members->rings[i];
-		if (unlikely(!nlmmap_ring_lock_second(ring)))
+	for (; next < members->count; next++) {
+		ring = members->rings[next];
+		if (unlikely(!nlmmap_lock_second(ring)))
 			continue;
 		if (len)
-			delivered += nlmmap_ring_publish_locked(ring, writer->group->id,
+			delivered += nlmmap_ring_publish_locked(ring, record->group,
 								NLMMAP_RECORD_SINGLE,
-								writer->nlh, len);
+								nlh, len);
 		else
 			nlmmap_ring_lose(ring, 1);
 		raw_spin_unlock(&ring->lock);
 	}
 	return delivered;
 }
-
-static noinline int nlmmap_end_overflow(const struct nlmmap_writer *writer)
-{
-	nlmmap_ring_lose(writer->ring, 1);
-	nlmmap_end_others(writer, 0);
-	return -EMSGSIZE;
-}
+EXPORT_SYMBOL_GPL(__nlmmap_end_others);
 
 /**
- * nlmmap_end - publish the message that was filled
- * @writer: nlmmap_begin() returned true for it
+ * __nlmmap_begin_refuse - say that a producer asks for too much or too little
+ * @group: the group
+ * @max_bytes: what it asked for
  *
- * Context: as it was at nlmmap_begin(), on the same CPU; afterwards interrupts
- * are as they were before that.
- * Return: the number of rings that took it, 1 at least; -EMSGSIZE if something
- * did not fit, and then every reader is told that it lost a message.
+ * Return: false.
  */
-int nlmmap_end(struct nlmmap_writer *writer)
+bool __nlmmap_begin_refuse(const struct nlmmap_group *group, u32 max_bytes)
 {
-	unsigned long irq_flags = writer->irq_flags;
-	struct nlmmap_ring *ring = writer->ring;
-	struct nlmsghdr *nlh = writer->nlh;
-	u32 len = writer->at - (u8 *)nlh;
-	struct nlmmap_record *record;
-	int delivered = 1;
-
-	if (unlikely(writer->overflow)) {
-		delivered = nlmmap_end_overflow(writer);
-		goto unlock;
-	}
-	/* Padding: the message is a multiple of 4, the record of 8. */
-	if (len & 4)
-		*(u32 *)writer->at = 0;
-	record = (void *)nlh - ring->header_bytes;
-	record->len = len;
-	nlh->nlmsg_len = len;
-	nlmmap_ring_finish(ring, nlmmap_record_bytes(ring, len));
-	/* What was published stays as it is: only who holds the lock writes,
-	 * even if the reader gives the record back at once.
-	 */
-	if (unlikely(writer->index + 1 < writer->members->count))
-		delivered += nlmmap_end_others(writer, len);
-unlock:
-	__acquire(&ring->lock);
-	raw_spin_unlock(&ring->lock);
-	local_irq_restore(irq_flags);
-	return delivered;
+	pr_warn_once("group %s: a message of %u bytes was begun, the limits are %u and %u\n",
+		     group->name, max_bytes, NLMSG_HDRLEN, group->max_bytes);
+	return false;
 }
-EXPORT_SYMBOL_GPL(nlmmap_end);
+EXPORT_SYMBOL_GPL(__nlmmap_begin_refuse);

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * The ring's slow paths: room, loss, sleepers. See ring.h.
+ * The ring's slow paths: room, loss, sleepers. See <net/nlmmap_ring.h>.
  */
+#ifdef __KERNEL__
+#include <linux/export.h>
+#include <linux/ktime.h>
+#endif
+
 #include "ring.h"
 
 /**
@@ -23,7 +28,7 @@ void nlmmap_ring_init(struct nlmmap_ring *ring, void *consumer_page,
 	struct nlmmap_producer *producer = (struct nlmmap_producer *)producer_page;
 
 	memset(ring, 0, sizeof(*ring));
-	nlmmap_lock_init(&ring->lock);
+	raw_spin_lock_init(&ring->lock);
 	ring->data = (u8 *)data;
 	ring->data_bytes = data_bytes;
 	ring->consumer = (struct nlmmap_consumer *)consumer_page;
@@ -70,6 +75,7 @@ noinline void nlmmap_ring_wake(struct nlmmap_ring *ring)
 	ring->wakeups++;
 	ring->ops->wake(ring);
 }
+EXPORT_SYMBOL_GPL(nlmmap_ring_wake);
 
 /**
  * nlmmap_ring_lose - count records that will never be in the ring
@@ -92,6 +98,7 @@ noinline void nlmmap_ring_lose(struct nlmmap_ring *ring, u32 count)
 	if (ring->wake_at != NLMMAP_WAKE_NEVER)
 		nlmmap_ring_wake(ring);
 }
+EXPORT_SYMBOL_GPL(nlmmap_ring_lose);
 
 /**
  * nlmmap_ring_miss - count one record lost without the lock
@@ -111,6 +118,7 @@ void nlmmap_ring_miss(struct nlmmap_ring *ring)
 	if (READ_ONCE(ring->wake_at) != NLMMAP_WAKE_NEVER)
 		ring->ops->wake(ring);
 }
+EXPORT_SYMBOL_GPL(nlmmap_ring_miss);
 
 static void nlmmap_ring_fold_missed(struct nlmmap_ring *ring)
 {
@@ -153,6 +161,7 @@ noinline int nlmmap_ring_make_room(struct nlmmap_ring *ring, u64 bytes)
 	ring->loss_pending = false;
 	return flags;
 }
+EXPORT_SYMBOL_GPL(nlmmap_ring_make_room);
 
 /**
  * nlmmap_ring_poll - is the ring readable? If not, arm it
@@ -173,7 +182,7 @@ bool nlmmap_ring_poll(struct nlmmap_ring *ring)
 	u32 watermark;
 	bool readable;
 
-	nlmmap_lock_irqsave(&ring->lock, flags);
+	raw_spin_lock_irqsave(&ring->lock, flags);
 	consumed = nlmmap_ring_accept(ring);
 	watermark = READ_ONCE(ring->consumer->watermark);
 	if (watermark < 1)
@@ -196,7 +205,7 @@ bool nlmmap_ring_poll(struct nlmmap_ring *ring)
 	readable = ring->position - consumed >= watermark ||
 		   consumed < ring->notice_end ||
 		   ring->lost != ring->lost_told;
-	nlmmap_unlock_irqrestore(&ring->lock, flags);
+	raw_spin_unlock_irqrestore(&ring->lock, flags);
 	return readable;
 }
 
@@ -213,7 +222,7 @@ int nlmmap_ring_keep_notice(struct nlmmap_ring *ring)
 	u64 waiting, kept;
 	int err = 0;
 
-	nlmmap_lock_irqsave(&ring->lock, flags);
+	raw_spin_lock_irqsave(&ring->lock, flags);
 	kept = (u64)ring->notice_bytes + NLMMAP_NOTICE_BYTES;
 	waiting = ring->position - nlmmap_ring_accept(ring);
 	if (kept > ring->data_bytes / 4) {
@@ -224,7 +233,7 @@ int nlmmap_ring_keep_notice(struct nlmmap_ring *ring)
 		ring->notice_bytes = (u32)kept;
 		WRITE_ONCE(ring->limit, 0);
 	}
-	nlmmap_unlock_irqrestore(&ring->lock, flags);
+	raw_spin_unlock_irqrestore(&ring->lock, flags);
 	return err;
 }
 
@@ -236,9 +245,9 @@ void nlmmap_ring_drop_notice(struct nlmmap_ring *ring)
 {
 	unsigned long flags;
 
-	nlmmap_lock_irqsave(&ring->lock, flags);
+	raw_spin_lock_irqsave(&ring->lock, flags);
 	ring->notice_bytes -= NLMMAP_NOTICE_BYTES;
-	nlmmap_unlock_irqrestore(&ring->lock, flags);
+	raw_spin_unlock_irqrestore(&ring->lock, flags);
 }
 
 /**
@@ -268,7 +277,7 @@ void nlmmap_ring_give_notice(struct nlmmap_ring *ring, u16 group)
 	};
 	unsigned long flags;
 
-	nlmmap_lock_irqsave(&ring->lock, flags);
+	raw_spin_lock_irqsave(&ring->lock, flags);
 	ring->notice_bytes -= NLMMAP_NOTICE_BYTES;
 	WRITE_ONCE(ring->limit, 0);
 	nlmmap_ring_publish_locked(ring, group, NLMMAP_RECORD_SINGLE | NLMMAP_RECORD_NOTICE,
@@ -277,7 +286,7 @@ void nlmmap_ring_give_notice(struct nlmmap_ring *ring, u16 group)
 	ring->notice_end = ring->position;
 	if (ring->wake_at != NLMMAP_WAKE_NEVER)
 		nlmmap_ring_wake(ring);
-	nlmmap_unlock_irqrestore(&ring->lock, flags);
+	raw_spin_unlock_irqrestore(&ring->lock, flags);
 }
 
 /**
@@ -290,7 +299,7 @@ void nlmmap_ring_count(struct nlmmap_ring *ring,
 {
 	unsigned long flags;
 
-	nlmmap_lock_irqsave(&ring->lock, flags);
+	raw_spin_lock_irqsave(&ring->lock, flags);
 	nlmmap_ring_fold_missed(ring);
 	counters->consumed = nlmmap_ring_accept(ring);
 	counters->produced = ring->position;
@@ -299,7 +308,7 @@ void nlmmap_ring_count(struct nlmmap_ring *ring,
 	counters->high_water = ring->high_water;
 	counters->wakeups = ring->wakeups;
 	counters->forged = ring->forged;
-	nlmmap_unlock_irqrestore(&ring->lock, flags);
+	raw_spin_unlock_irqrestore(&ring->lock, flags);
 }
 
 /**
@@ -308,10 +317,11 @@ void nlmmap_ring_count(struct nlmmap_ring *ring,
  */
 noinline void nlmmap_ring_stamp(struct nlmmap_record *record)
 {
-	u64 now = nlmmap_now_ns();
+	u64 now = ktime_get_boot_fast_ns();
 
 	__builtin_memcpy(record + 1, &now, sizeof(now));
 }
+EXPORT_SYMBOL_GPL(nlmmap_ring_stamp);
 
 /**
  * nlmmap_load_tail - the last bytes of a datagram as one word, zeroes behind

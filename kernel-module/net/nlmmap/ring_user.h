@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * ring_port.h for user space; no part of the kernel module
+ * What ring.c and <net/nlmmap_ring.h> need of the kernel, for user space; no
+ * part of the kernel module
  *
  * The lock is a spin lock made of one atomic word, so that ThreadSanitizer
  * understands it.
@@ -82,13 +83,12 @@ static inline void raw_spin_unlock(raw_spinlock_t *lock)
 	__atomic_store_n(&lock->held, 0, __ATOMIC_RELEASE);
 }
 
-#define raw_spin_lock_nested(lock, subclass) raw_spin_lock(lock)
-#define SINGLE_DEPTH_NESTING 1
-#define nlmmap_lock_init(lock) ((lock)->held = 0)
-#define nlmmap_lock_irqsave(lock, flags) do { (flags) = 0; raw_spin_lock(lock); } while (0)
-#define nlmmap_unlock_irqrestore(lock, flags) do { (void)(flags); raw_spin_unlock(lock); } while (0)
+#define raw_spin_lock_init(lock) ((lock)->held = 0)
+#define raw_spin_lock_irqsave(lock, flags) do { (flags) = 0; raw_spin_lock(lock); } while (0)
+#define raw_spin_unlock_irqrestore(lock, flags) do { (void)(flags); raw_spin_unlock(lock); } while (0)
+#define EXPORT_SYMBOL_GPL(symbol) struct nlmmap_no_exports
 
-static inline u64 nlmmap_now_ns(void)
+static inline u64 ktime_get_boot_fast_ns(void)
 {
 	struct timespec now;
 

@@ -259,35 +259,36 @@ class MessageIterator {
     pointer operator->() const noexcept { return &current_; }
     MessageIterator& operator++() noexcept {
         if (left_ == 0)
-            current_.header_ = nullptr;
+            left_ = kEnd;
         else
             parse(reinterpret_cast<const std::byte*>(current_.header_) +
                   padded(current_.header_->nlmsg_len));
         return *this;
     }
     void operator++(int) noexcept { ++*this; }
-    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept {
-        return current_.header_ == nullptr;
-    }
+    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return left_ == kEnd; }
 
   private:
+    static constexpr std::size_t kEnd = SIZE_MAX;
+
     static std::size_t padded(std::size_t bytes) noexcept {
         return (bytes + NLMSG_ALIGNTO - 1) & ~std::size_t{NLMSG_ALIGNTO - 1};
     }
 
-    // The message at `at`, where left_ bytes are; none, if they do not begin with one.
+    // The message at `at`, where left_ bytes are; the end, if they do not begin with one.
     void parse(const std::byte* at) noexcept {
-        current_.header_ = nullptr;
-        if (left_ < NLMSG_HDRLEN) return;
+        const std::size_t here = left_;
+        left_ = kEnd;
+        if (here < NLMSG_HDRLEN) return;
         const auto* header = reinterpret_cast<const nlmsghdr*>(at);
         const std::size_t bytes = header->nlmsg_len;
-        if (bytes < NLMSG_HDRLEN || bytes > left_) return;
+        if (bytes < NLMSG_HDRLEN || bytes > here) return;
         current_.header_ = header;
-        left_ -= padded(bytes) < left_ ? padded(bytes) : left_;
+        left_ = padded(bytes) < here ? here - padded(bytes) : 0;
     }
 
     Message current_;
-    std::size_t left_;  // bytes after the current message and its padding
+    std::size_t left_;  // bytes after the current message and its padding; kEnd: there is none
 };
 
 }  // namespace nlmmap

@@ -113,7 +113,7 @@ class Batch {
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
 
     /// Whether there is no record (left).
-    [[nodiscard]] bool empty() const noexcept { return at_ == nullptr; }
+    [[nodiscard]] bool empty() const noexcept { return done_; }
 
     /// Puts the record that the loop is in back: the next read() begins with it, with the same seq()
     /// and lost_before(). To be called right before the loop is left; going on undoes it.
@@ -131,12 +131,14 @@ class Batch {
         ring_ = ring;
         at_ = place.at;
         limit_ = place.limit;
+        done_ = place.at == nullptr;
     }
 
     detail::Ring* ring_ = nullptr;
     const std::byte* at_ = nullptr;     // the current record; nullptr: none is left
     const std::byte* limit_ = nullptr;  // from here on, ask the ring
     const std::byte* kept_ = nullptr;   // the record that keep_current() was called in
+    bool done_ = true;                  // at_ is nullptr; spares the common case a test
     bool begun_ = false;                // the current record has been reached
 };
 
@@ -174,28 +176,27 @@ class BatchIterator {
         const std::byte* const next = at + ((bytes + 7) & ~std::size_t{7});
         if (next < batch_->limit_) [[likely]] {
             batch_->at_ = next;
-            if (next == nullptr) __builtin_unreachable();  // spares the loop's own test
+            batch_->done_ = false;  // it is: said so that the compiler spares the loop's own test
         } else {
             const detail::Place place = batch_->ring_->cross(at);
             batch_->at_ = place.at;
             batch_->limit_ = place.limit;
+            batch_->done_ = place.at == nullptr;
         }
         return *this;
     }
     void operator++(int) noexcept { ++*this; }
     [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept {
-        return batch_->at_ == nullptr;
+        return batch_->done_;
     }
 
   private:
     // Here and not in operator++, so that the compiler sees this test and that of Record::begin()
     // in one iteration, and makes one of them.
     void look() const noexcept {
-        constexpr unsigned common =
-            NLMMAP_RECORD_SINGLE | NLMMAP_RECORD_LOST | NLMMAP_RECORD_NOTICE;
         const auto* header = reinterpret_cast<const nlmmap_record*>(batch_->at_);
         record_.header_ = header;
-        if ((header->flags & common) == NLMMAP_RECORD_SINGLE) [[likely]] {
+        if (header->flags == NLMMAP_RECORD_SINGLE) [[likely]] {
             record_.plain_ = true;
             record_.single_ = true;
             record_.lost_before_ = 0;

@@ -16,8 +16,8 @@ class Loopback;
 
 /// A message that is being filled in place, as the kernel's nlmmap_begin() gives it to a producer.
 ///
-/// It holds the ring's lock until end() or its destructor, which abandons the message: publish from
-/// no other place in the same thread meanwhile. One thread.
+/// It holds the ring's lock until end() or its destructor: publish from no other place in the same
+/// thread meanwhile. What is not published by end() is lost, and counted, as in the kernel. One thread.
 class Writer {
   public:
     Writer(const Writer&) = delete;
@@ -40,7 +40,7 @@ class Writer {
         return put(type, std::as_bytes(std::span<const T, 1>(&value, 1)));
     }
 
-    /// Publishes. False, and nothing is published: there was no room, or something did not fit.
+    /// Publishes. False: there was no room, or something did not fit, and the message is lost.
     bool end() noexcept;
 
   private:

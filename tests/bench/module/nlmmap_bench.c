@@ -86,15 +86,16 @@ static __always_inline int publish_filled(const struct nlmmap_bench_run *run,
 					  const u32 bytes)
 {
 	const u32 body_bytes = bytes - NLMSG_HDRLEN;
+	struct nlmmap_group *group = ring_group;
 	u32 batch = run->batch, i, word;
 	u64 seed = run->seed;
 
 	for (i = 0; i < batch; i++) {
-		struct nlmmap_writer writer;
+		struct nlmmap_writer writer __uninitialized;
 		u64 *body;
 		int err;
 
-		if (unlikely(!nlmmap_begin(ring_group, &writer,
+		if (unlikely(!nlmmap_begin(group, &writer,
 					   NLMMAP_BENCH_TYPE + i, bytes)))
 			return -ENOBUFS;
 		if (body_bytes) {

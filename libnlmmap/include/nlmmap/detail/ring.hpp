@@ -130,6 +130,7 @@ class NLMMAP_EXPORT Ring {
     bool deserted_ = false;
     std::uint64_t position_ = 0;  // everything before it is given back
     std::uint64_t end_ = 0;       // of the live batch
+    std::uint64_t lost_seen_ = 0; // what the kernel was told that the reader knows
     std::uint64_t seq_ = 0;       // of the last record that was reached
     const std::byte* walked_to_ = nullptr;  // seq_before() begins here: position_, or later
     std::uint64_t walked_seq_ = 0;          // of the record before walked_to_

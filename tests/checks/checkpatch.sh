@@ -1,0 +1,17 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# checkpatch.sh CHECKPATCH.PL: kernel code follows the kernel's style, strictly.
+set -eu
+checkpatch=$1
+# shellcheck source=tests/checks/files.sh
+. tests/checks/files.sh
+status=0
+for module in $(modules); do
+    # ring_user.h stands in for the kernel's primitives in user space: its types
+    # and macros are what checkpatch would have it use.
+    mapfile -t sources < <(files -path "./$module/*.[ch]" ! -name ring_user.h | sed "s|^\./$module/||")
+    echo "$module: ${#sources[@]} files"
+    # From the module's folder, because checkpatch knows include/uapi by its path.
+    (cd "$module" && perl "$checkpatch" --strict --no-tree --terse --show-types --no-summary --file "${sources[@]}") || status=1
+done
+exit "$status"
