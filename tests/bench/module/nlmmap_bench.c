@@ -91,7 +91,7 @@ static __always_inline int publish_filled(const struct nlmmap_bench_run *run,
 	u64 seed = run->seed;
 
 	for (i = 0; i < batch; i++) {
-		struct nlmmap_writer writer __uninitialized;
+		struct nlmmap_writer writer;
 		u64 *body;
 		int err;
 
