@@ -146,12 +146,11 @@ static const struct nlmmap_ring_ops nlmmap_plain_ring_ops = {
  */
 struct nlmmap_plain *nlmmap_plain_start(struct net *net, u16 group_id, u32 max_bytes)
 {
-	u32 data_bytes = roundup_pow_of_two(max_t(u32, READ_ONCE(nlmmap_plain_ring_bytes),
-						  4 * max_bytes));
+	u32 data_bytes = clamp_t(u32, READ_ONCE(nlmmap_plain_ring_bytes), PAGE_SIZE, 64 << 20);
 	struct nlmmap_plain *plain;
 	int err;
 
-	data_bytes = clamp_t(u32, data_bytes, PAGE_SIZE, 64 << 20);
+	data_bytes = roundup_pow_of_two(max(data_bytes, 4 * max_bytes));
 	plain = kzalloc(sizeof(*plain), GFP_KERNEL);
 	if (!plain)
 		return ERR_PTR(-ENOMEM);
