@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     stream
         ->add_option("--watermark-bytes", streaming.watermark_bytes,
-                     "The ring's reader is woken when so much waits, or after 200 ms")
+                     "The ring's reader is woken when so much waits, or after 500 ms")
         ->capture_default_str();
     stream
         ->add_option("--receive-buffer-bytes", streaming.receive_buffer_bytes,

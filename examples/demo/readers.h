@@ -17,7 +17,7 @@ namespace demo {
 
 // The reader looks for work at least this often, even if less than its watermark waits: the
 // longest that an event waits to be seen.
-constexpr std::chrono::milliseconds kLatency{200};
+constexpr std::chrono::milliseconds kLatency{500};
 
 // What a reader tells the other threads while it reads, without a lock or a system call.
 class Progress {

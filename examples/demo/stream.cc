@@ -141,7 +141,7 @@ class Demo {
         constexpr int kTries = 40;
         Snapshot last = snapshot();
         for (int i = 0; i < kTries; ++i) {
-            sleep_unless_told_to_stop(2 * kLatency + milliseconds(100));
+            sleep_unless_told_to_stop(kLatency + milliseconds(200));
             check_readers();
             const Snapshot now = snapshot();
             quiet = now == last;

@@ -105,16 +105,13 @@ constexpr nlmmap_ring_ops kOps = {.wake = on_wake, .lost = on_lost};
 // The ring's lock, which publishers of all threads take.
 class Locked {
   public:
-    explicit Locked(nlmmap_ring& ring) noexcept : ring_(ring) {
-        nlmmap_lock_irqsave(&ring_.lock, flags_);
-    }
+    explicit Locked(nlmmap_ring& ring) noexcept : ring_(ring) { raw_spin_lock(&ring_.lock); }
     Locked(const Locked&) = delete;
     Locked& operator=(const Locked&) = delete;
-    ~Locked() { nlmmap_unlock_irqrestore(&ring_.lock, flags_); }
+    ~Locked() { raw_spin_unlock(&ring_.lock); }
 
   private:
     nlmmap_ring& ring_;
-    unsigned long flags_ = 0;
 };
 
 std::size_t checked(std::size_t ring_bytes) {

@@ -209,30 +209,6 @@ TEST_F(Plain, MembershipIsRefusedWhereThereIsNoGroup) {
     EXPECT_EQ(plain.add_membership(group_), 0);
 }
 
-TEST_F(Plain, BindingToAPrivateGroupsBitIsRefusedToOrdinaryUsers) {
-    // bind() with a mask reaches the first 32 groups alone.
-    std::uint32_t low = 33;
-    std::string name;
-    for (int i = 0; i < 3 && low > 32; ++i) {
-        name = unique_name("mask");
-        low = producer_.add_group(name, 0);
-    }
-    if (low > 32) {
-        GTEST_SKIP() << "the first 32 numbers are used up in this boot";
-    }
-    as_user(kSomebody, [&] {
-        const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, family());
-        ASSERT_GE(fd, 0);
-        sockaddr_nl address{};
-        address.nl_family = AF_NETLINK;
-        address.nl_groups = 1U << (low - 1);
-        errno = 0;
-        EXPECT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), -1);
-        EXPECT_EQ(errno, EPERM);
-        close(fd);
-    });
-}
-
 TEST_F(Plain, UsersCannotPublishToAGroup) {
     RawMember mapped(name_);
     RawSocket listener;

@@ -244,11 +244,10 @@ Outcome RawSocket::ask(Request request) {
 }
 
 Outcome RawSocket::ask_bytes(std::span<const std::byte> bytes) {
-    sockaddr_nl kernel{};
-    kernel.nl_family = AF_NETLINK;
-    if (sendto(fd_, bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&kernel),
-               sizeof(kernel)) < 0) {
-        return {.error = errno, .sentence = "(sendto failed)", .replies = {}};
+    // To the kernel, which an unconnected socket sends to. Without an address,
+    // so that the opener's rights count besides the sender's.
+    if (send(fd_, bytes.data(), bytes.size(), 0) < 0) {
+        return {.error = errno, .sentence = "(send failed)", .replies = {}};
     }
     return answer();
 }

@@ -33,17 +33,19 @@ int count_messages(const Record& record, std::span<const std::byte>* last = null
     return count;
 }
 
-TEST(Delivery, IsByteForByteForEverySizeFromNothingToTheLimit) {
+TEST(Delivery, IsByteForByteAtEverySizeFromNothingToTheLimit) {
     constexpr std::size_t ring_bytes = 16 * kPage;
     Loopback kernel({.ring_bytes = ring_bytes});
     Receiver receiver = kernel.receiver();
     std::uint64_t seq = 0;
-    for (std::size_t bytes = 0; bytes <= ring_bytes / 4; ++bytes) {
-        ASSERT_TRUE(kernel.publish(raw_datagram(bytes, bytes))) << bytes << " bytes";
+    constexpr std::size_t step = unit::kSanitized ? 7 : 1;
+    for (std::size_t bytes = 0; bytes <= ring_bytes / 4; bytes += bytes < 256 ? 1 : step) {
+        const std::vector<std::byte> datagram = raw_datagram(bytes, bytes);
+        ASSERT_TRUE(kernel.publish(datagram)) << bytes << " bytes";
         int records = 0;
         for (const Record& record : receiver.read()) {
             ++records;
-            ASSERT_TRUE(same(record.bytes(), raw_datagram(bytes, bytes))) << bytes << " bytes";
+            ASSERT_TRUE(same(record.bytes(), datagram)) << bytes << " bytes";
             ASSERT_EQ(record.seq(), ++seq);
             ASSERT_EQ(count_messages(record), 0) << "nonsense was taken for a message";
         }
@@ -52,7 +54,7 @@ TEST(Delivery, IsByteForByteForEverySizeFromNothingToTheLimit) {
     EXPECT_EQ(receiver.lost(), 0U);
 }
 
-TEST(Delivery, IsByteForByteForMessagesOfEverySize) {
+TEST(Delivery, IsByteForByteForMessagesOfManySizes) {
     constexpr std::size_t ring_bytes = 16 * kPage;
     Loopback kernel({.ring_bytes = ring_bytes});
     Receiver receiver = kernel.receiver();

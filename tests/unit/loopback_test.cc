@@ -2,7 +2,9 @@
 // The loopback kernel itself: filling in place, and what it refuses.
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -45,7 +47,7 @@ TEST(Loopback, HasOneReceiver) {
 TEST(Loopback, HasNoSocketAndNoOtherGroups) {
     Loopback kernel({.ring_bytes = kPage});
     Receiver receiver = kernel.receiver();
-    EXPECT_EQ(errno_of([&] { receiver.socket(); }), EOPNOTSUPP);
+    EXPECT_EQ(errno_of([&] { static_cast<void>(receiver.socket()); }), EOPNOTSUPP);
     EXPECT_EQ(errno_of([&] { receiver.join_group("other"); }), EOPNOTSUPP);
     EXPECT_EQ(errno_of([&] { receiver.leave_group("loopback"); }), EOPNOTSUPP);
 }
@@ -92,10 +94,11 @@ TEST(Loopback, FillsAMessageInPlace) {
                 EXPECT_EQ(one.bytes().size(), 16U + 4 + 12 + 12);
                 const Attributes attributes = one.attributes(3);
                 for (const Attribute& attribute : attributes) {
-                    if (attribute.type() == 1)
+                    if (attribute.type() == 1) {
                         EXPECT_EQ(attribute.as<std::uint64_t>(), std::uint64_t{1} << 40);
-                    else
+                    } else {
                         EXPECT_EQ(attribute.string(), "comm");
+                    }
                 }
             }
         }

@@ -53,11 +53,11 @@ TEST(Loss, IsLocatedBetweenTheRecordsThatItHit) {
     std::uint64_t received = 0;
     std::uint64_t lost = 0;
     for (int round = 0; round < 2000; ++round) {
-        const unsigned burst = random() % 60;
+        const auto burst = static_cast<unsigned>(random() % 60);
         for (unsigned i = 0; i < burst; ++i)
             taken.push_back(kernel.publish(message(taken.size(), 16 + random() % 200)));
         // Sometimes not everything is read before the next burst.
-        unsigned reads = random() % 80;
+        auto reads = static_cast<unsigned>(random() % 80);
         for (const Record& record : receiver.read()) {
             const std::uint64_t number = record.seq() - 1;
             ASSERT_LT(number, taken.size());

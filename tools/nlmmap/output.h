@@ -29,6 +29,9 @@ class Output {
     // Throws OutputClosed, or std::system_error if the descriptor cannot be written to.
     void line(std::string_view text);
 
+    // What to poll for the end of whoever reads it: POLLERR, with no events asked for.
+    int fd() const noexcept { return fd_; }
+
     // Writes what is there. Call before sleeping and at the end. Throws as line().
     void flush();
 

@@ -13,6 +13,9 @@ namespace nlmmap::tool {
 
 std::vector<NamedSocket> named_sockets(Socket& socket, const std::vector<GroupInfo>& groups) {
     std::vector<SocketInfo> infos = socket.sockets();
+    // The oldest socket first, so that a table keeps its order from look to look.
+    std::sort(infos.begin(), infos.end(),
+              [](const SocketInfo& a, const SocketInfo& b) { return a.inode < b.inode; });
     auto processes = processes_by_socket();
     std::vector<NamedSocket> result;
     for (SocketInfo& info : infos) {

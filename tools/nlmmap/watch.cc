@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <cerrno>
+#include <iterator>
 #include <map>
 #include <nlmmap/nlmmap.hpp>
 #include <string>
@@ -36,6 +37,7 @@ class Watch {
                                           .timestamps = options.time}) {
         for (const std::string& name : options.groups) {
             const GroupInfo group = receiver_.socket().group(name);
+            if (groups_.contains(group.id)) continue;  // said twice
             receiver_.join_group(name);
             groups_[group.id] = group.name;
             ++groups_left_;
@@ -127,14 +129,17 @@ class Watch {
         return found != groups_.end() ? found->second : fmt::format("#{}", id);
     }
 
-    // Until the ring is readable or a signal came.
+    // Until the ring is readable, a signal came, or nobody reads the output any more: a quiet group
+    // would not find that out by writing.
     void sleep() {
         pollfd ready[] = {{.fd = receiver_.fd(), .events = POLLIN | POLLRDBAND, .revents = 0},
-                          {.fd = stop_.fd(), .events = POLLIN, .revents = 0}};
+                          {.fd = stop_.fd(), .events = POLLIN, .revents = 0},
+                          {.fd = output_.fd(), .events = 0, .revents = 0}};
         const int timeout = options_.watermark_bytes > 1 ? kWatermarkMilliseconds : -1;
-        if (::poll(ready, 2, timeout) < 0 && errno != EINTR) {
+        if (::poll(ready, std::size(ready), timeout) < 0 && errno != EINTR) {
             throw std::system_error(errno, std::generic_category(), "poll");
         }
+        if ((ready[2].revents & POLLERR) != 0) throw OutputClosed();
     }
 
     const WatchOptions& options_;

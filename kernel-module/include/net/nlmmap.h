@@ -131,13 +131,15 @@ struct nlmmap_writer {
 	unsigned long irq_flags;
 };
 
-/* A record that was started, and which member comes after its ring. */
+/* A message that was started, and which member comes after its ring; 0: none
+ * was. Returned by value, so that no writer has to be in memory.
+ */
 struct nlmmap_started {
-	struct nlmmap_record *record;
+	struct nlmsghdr *nlh;
 	u64 next;
 };
 
-struct nlmmap_started __nlmmap_begin_many(const struct nlmmap_group *group,
+struct nlmmap_started __nlmmap_begin_slow(const struct nlmmap_group *group,
 					  const struct nlmmap_members *members,
 					  u32 max_bytes);
 int __nlmmap_end_others(const struct nlmmap_members *members, u32 next,
@@ -169,6 +171,7 @@ static __always_inline bool nlmmap_begin(struct nlmmap_group *group,
 					 u16 type, u32 max_bytes)
 {
 	const struct nlmmap_members *members;
+	struct nlmmap_started started;
 	struct nlmmap_record *record;
 	struct nlmmap_ring *ring;
 	struct nlmsghdr *nlh;
@@ -179,33 +182,20 @@ static __always_inline bool nlmmap_begin(struct nlmmap_group *group,
 	local_irq_save(writer->irq_flags);
 	__this_cpu_inc(*group->published);
 	members = rcu_dereference_sched(group->members);
-	if (likely(members->count == 1)) {
-		ring = members->rings[0];
-		if (unlikely(!nlmmap_ring_lock(ring)))
-			goto nothing;
-		record = nlmmap_ring_start(ring, group->id, NLMMAP_RECORD_SINGLE, max_bytes,
-					   nlmmap_record_bytes(ring, max_bytes));
-		if (unlikely(!record)) {
-			raw_spin_unlock(&ring->lock);
-			goto nothing;
-		}
-		/* For sparse, which cannot follow a lock into nlmmap_end(). */
-		__release(&ring->lock);
-		writer->others = NULL;
-		writer->next = 0;
-	} else {
-		struct nlmmap_started started;
+	if (unlikely(members->count != 1))
+		goto slow;
+	ring = members->rings[0];
+	if (unlikely(!nlmmap_trylock(&ring->lock)))
+		goto slow;
+	if (unlikely(!nlmmap_ring_start_fast(ring, group->id, max_bytes, &record)))
+		goto slow_unlock;
+	/* For sparse, which cannot follow a lock into nlmmap_end(). */
+	__release(&ring->lock);
+	nlh = (struct nlmsghdr *)(record + 1);
+	writer->others = NULL;
+	writer->next = 0;
 
-		started = __nlmmap_begin_many(group, members, max_bytes);
-		record = started.record;
-		if (!record)
-			goto nothing;
-		ring = members->rings[started.next - 1];
-		writer->others = members;
-		writer->next = started.next;
-	}
-
-	nlh = (void *)record + ring->header_bytes;
+fill:
 	nlh->nlmsg_type = type;
 	nlh->nlmsg_flags = 0;
 	nlh->nlmsg_seq = 0;
@@ -217,9 +207,19 @@ static __always_inline bool nlmmap_begin(struct nlmmap_group *group,
 	writer->nlh = nlh;
 	return true;
 
-nothing:
-	local_irq_restore(writer->irq_flags);
-	return false;
+slow_unlock:
+	nlmmap_unlock(&ring->lock);
+slow:
+	started = __nlmmap_begin_slow(group, members, max_bytes);
+	if (!started.next) {
+		local_irq_restore(writer->irq_flags);
+		return false;
+	}
+	ring = members->rings[started.next - 1];
+	nlh = started.nlh;
+	writer->others = members;
+	writer->next = started.next;
+	goto fill;
 }
 
 /**
@@ -261,7 +261,7 @@ static __always_inline int nlmmap_end(struct nlmmap_writer *writer)
 			delivered += others;
 	}
 	__acquire(&ring->lock);
-	raw_spin_unlock(&ring->lock);
+	nlmmap_unlock(&ring->lock);
 	local_irq_restore(writer->irq_flags);
 	return delivered;
 }

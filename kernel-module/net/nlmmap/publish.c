@@ -17,24 +17,15 @@
 #include "group.h"
 #include "ring.h"
 
-static __always_inline bool
-nlmmap_publish_one(struct nlmmap_ring *ring, u16 group, u16 flags,
-		   const void *datagram, u32 len)
+/* What nlmmap_publish() cannot do without a call. Interrupts are off for one
+ * ring at a time, however many there are.
+ */
+static noinline int nlmmap_publish_slow(const struct nlmmap_group *group,
+					const void *datagram, u32 len)
 {
-	bool delivered;
-
-	if (unlikely(!nlmmap_ring_lock(ring)))
-		return false;
-	delivered = nlmmap_ring_publish_locked(ring, group, flags, datagram, len);
-	raw_spin_unlock(&ring->lock);
-	return delivered;
-}
-
-/* Interrupts are off for one ring at a time, however many there are. */
-static noinline int nlmmap_publish_many(const struct nlmmap_group *group,
-					u16 flags, const void *datagram, u32 len)
-{
+	u16 flags = nlmmap_datagram_flags(datagram, len);
 	const struct nlmmap_members *members;
+	struct nlmmap_ring *ring;
 	unsigned long irq_flags;
 	int delivered = 0;
 	u32 i;
@@ -42,13 +33,28 @@ static noinline int nlmmap_publish_many(const struct nlmmap_group *group,
 	rcu_read_lock();
 	members = rcu_dereference(group->members);
 	for (i = 0; i < members->count; i++) {
+		ring = members->rings[i];
 		local_irq_save(irq_flags);
-		delivered += nlmmap_publish_one(members->rings[i], group->id, flags,
-						datagram, len);
+		if (likely(nlmmap_ring_lock(ring))) {
+			delivered += nlmmap_ring_publish_locked(ring, group->id, flags,
+								datagram, len);
+			nlmmap_unlock(&ring->lock);
+		}
 		local_irq_restore(irq_flags);
 	}
 	rcu_read_unlock();
 	return delivered;
+}
+
+/* The end of nlmmap_publish() where somebody sleeps. */
+static noinline int nlmmap_publish_waking(struct nlmmap_ring *ring,
+					  unsigned long irq_flags)
+	__releases(&ring->lock)
+{
+	nlmmap_ring_wake(ring);
+	nlmmap_unlock(&ring->lock);
+	local_irq_restore(irq_flags);
+	return 1;
 }
 
 /**
@@ -67,44 +73,61 @@ static noinline int nlmmap_publish_many(const struct nlmmap_group *group,
 int nlmmap_publish(struct nlmmap_group *group, const void *datagram, u32 len)
 {
 	const struct nlmmap_members *members;
+	struct nlmmap_record *record;
+	struct nlmmap_ring *ring;
 	unsigned long irq_flags;
-	int delivered = 0;
-	u16 flags;
+	u64 end;
 
 	if (unlikely(len - 1 >= group->max_bytes))
 		return -EMSGSIZE;
-	flags = nlmmap_datagram_flags(datagram, len);
 
 	local_irq_save(irq_flags);
 	__this_cpu_inc(*group->published);
 	members = rcu_dereference_sched(group->members);
-	if (likely(members->count == 1)) {
-		delivered = nlmmap_publish_one(members->rings[0], group->id, flags,
-					       datagram, len);
-		local_irq_restore(irq_flags);
-		return delivered;
-	}
+	if (unlikely(members->count != 1))
+		goto slow;
+	if (unlikely(len - NLMMAP_FAST_MIN > NLMMAP_FAST_MAX - NLMMAP_FAST_MIN ||
+		     nlmmap_datagram_flags(datagram, len) != NLMMAP_RECORD_SINGLE))
+		goto slow;
+	ring = members->rings[0];
+	if (unlikely(!nlmmap_trylock(&ring->lock)))
+		goto slow;
+	if (unlikely(!nlmmap_ring_start_fast(ring, group->id, len, &record)))
+		goto slow_unlock;
+	record->len = len;
+	nlmmap_copy_fast((u8 *)(record + 1), datagram, len);
+	end = ring->position + ALIGN(sizeof(*record) + (u64)len, 8);
+	if (unlikely(nlmmap_ring_reach(ring, end)))
+		return nlmmap_publish_waking(ring, irq_flags);
+	nlmmap_unlock(&ring->lock);
 	local_irq_restore(irq_flags);
-	return nlmmap_publish_many(group, flags, datagram, len);
+	return 1;
+
+slow_unlock:
+	nlmmap_unlock(&ring->lock);
+slow:
+	local_irq_restore(irq_flags);
+	return nlmmap_publish_slow(group, datagram, len);
 }
 EXPORT_SYMBOL_GPL(nlmmap_publish);
 
 /* The rare ends of the inline functions in <net/nlmmap.h>. */
 
 /**
- * __nlmmap_begin_many - start a record in the first ring that has room
+ * __nlmmap_begin_slow - start a message in the first ring that has room
  * @group: for its number
- * @members: not exactly one of them
+ * @members: the rings
  * @max_bytes: of the message
  *
  * Context: interrupts off. The ring's lock is held on success.
- * Return: the record, or NULL, and the index of the member after it.
+ * Return: where the message goes, and the index of the member after its ring.
  */
-struct nlmmap_started __nlmmap_begin_many(const struct nlmmap_group *group,
+struct nlmmap_started __nlmmap_begin_slow(const struct nlmmap_group *group,
 					  const struct nlmmap_members *members,
 					  u32 max_bytes)
 {
 	struct nlmmap_started started = { };
+	struct nlmmap_record *record;
 	struct nlmmap_ring *ring;
 	u32 i;
 
@@ -112,29 +135,20 @@ struct nlmmap_started __nlmmap_begin_many(const struct nlmmap_group *group,
 		ring = members->rings[i];
 		if (unlikely(!nlmmap_ring_lock(ring)))
 			continue;
-		started.record = nlmmap_ring_start(ring, group->id, NLMMAP_RECORD_SINGLE,
-						   max_bytes,
-						   nlmmap_record_bytes(ring, max_bytes));
-		if (likely(started.record)) {
+		record = nlmmap_ring_start(ring, group->id, NLMMAP_RECORD_SINGLE, max_bytes,
+					   nlmmap_record_bytes(ring, max_bytes));
+		if (likely(record)) {
 			/* For sparse: see nlmmap_begin(). */
 			__release(&ring->lock);
+			started.nlh = (void *)record + ring->header_bytes;
 			started.next = i + 1;
 			break;
 		}
-		raw_spin_unlock(&ring->lock);
+		nlmmap_unlock(&ring->lock);
 	}
 	return started;
 }
-EXPORT_SYMBOL_GPL(__nlmmap_begin_many);
-
-/* In the order of locks; see the top. */
-static __always_inline bool nlmmap_lock_second(struct nlmmap_ring *ring)
-{
-	if (in_nmi())
-		return nlmmap_ring_lock(ring);
-	raw_spin_lock_nested(&ring->lock, SINGLE_DEPTH_NESTING);
-	return true;
-}
+EXPORT_SYMBOL_GPL(__nlmmap_begin_slow);
 
 /**
  * __nlmmap_end_others - the members after the one that was filled
@@ -157,15 +171,20 @@ int __nlmmap_end_others(const struct nlmmap_members *members, u32 next,
 
 	for (; next < members->count; next++) {
 		ring = members->rings[next];
-		if (unlikely(!nlmmap_lock_second(ring)))
-			continue;
+		if (unlikely(in_nmi())) {
+			if (!nlmmap_ring_lock(ring))
+				continue;
+		} else {
+			/* In the order of locks; see the top. */
+			nlmmap_lock_second(&ring->lock);
+		}
 		if (len)
 			delivered += nlmmap_ring_publish_locked(ring, record->group,
 								NLMMAP_RECORD_SINGLE,
 								nlh, len);
 		else
 			nlmmap_ring_lose(ring, 1);
-		raw_spin_unlock(&ring->lock);
+		nlmmap_unlock(&ring->lock);
 	}
 	return delivered;
 }

@@ -83,6 +83,9 @@ static inline void raw_spin_unlock(raw_spinlock_t *lock)
 	__atomic_store_n(&lock->held, 0, __ATOMIC_RELEASE);
 }
 
+#define nlmmap_lock(lock) raw_spin_lock(lock)
+#define nlmmap_trylock(lock) raw_spin_trylock(lock)
+#define nlmmap_unlock(lock) raw_spin_unlock(lock)
 #define raw_spin_lock_init(lock) ((lock)->held = 0)
 #define raw_spin_lock_irqsave(lock, flags) do { (flags) = 0; raw_spin_lock(lock); } while (0)
 #define raw_spin_unlock_irqrestore(lock, flags) do { (void)(flags); raw_spin_unlock(lock); } while (0)

@@ -3,6 +3,7 @@
 //
 // Writes one JSON object a row and line, then `pass ROWS` or `fail SENTENCE`, to --output.
 #include <fmt/format.h>
+#include <sys/utsname.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -109,12 +110,15 @@ nlohmann::json measure_row(const Row& row, unsigned rounds) {
     }
     const double produced = per_message(produce, row.batch);
     const double consumed = per_message(consume, row.batch);
+    utsname system{};
+    uname(&system);
     return {{"transport", row.transport},
             {"payload_bytes", row.payload_bytes},
             {"datagram_bytes", load.datagram_bytes},
             {"batch", row.batch},
             {"members", row.members},
             {"rounds", rounds},
+            {"kernel", system.release},
             {"produce", produced},
             {"consume", consumed},
             {"total", std::round((produced + consumed) * 10.0) / 10.0}};

@@ -9,6 +9,7 @@
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -261,6 +262,11 @@ class Plain final : public Transport {
             members_.emplace_back(family, group);
             if (nlmmap) wait_for_.push_back(members_.back().fd());
         }
+        // So that whoever waits for the work item is never chosen instead of it.
+        if (nlmmap) set_policy(SCHED_IDLE);
+    }
+    ~Plain() override {
+        if (use_.group == PlainGroup::nlmmap) set_policy(SCHED_OTHER);
     }
 
     Cost round(const Load& load) override {
@@ -274,6 +280,11 @@ class Plain final : public Transport {
     }
 
   private:
+    static void set_policy(int policy) {
+        const sched_param none{};
+        sched_setscheduler(0, policy, &none);
+    }
+
     static void check_empty(const Member& member) {
         std::byte byte;
         if (recv(member.fd(), &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0 ||
