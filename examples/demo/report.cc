@@ -27,6 +27,10 @@ std::string kibibytes(const json& bytes) {
     return grouped(bytes.get<std::int64_t>() / 1024) + " KiB";
 }
 
+std::string times(const json& count) {
+    return count == 1 ? "once" : grouped(count.get<std::int64_t>()) + " times";
+}
+
 std::string messages_per_call(const json& transport) {
     const double calls = transport.at("system_calls").at("total").get<double>();
     const double received = transport.at("received").at("total").get<double>();
@@ -42,7 +46,7 @@ std::string instruction_text(const json& transport) {
 }
 
 std::string row(const std::string& label, const std::string& ring, const std::string& plain) {
-    return fmt::format("  {:<28} {:>18} {:>22}\n", label, ring, plain);
+    return fmt::format("  {:<30} {:>14} {:>26}\n", label, ring, plain);
 }
 
 std::string instruction_note(const json& merged) {
@@ -88,9 +92,9 @@ std::string to_table(const json& merged) {
     text += row("received", number(ring.at("received").at("total")),
                 number(plain.at("received").at("total")));
     text += row("lost", number(ring.at("lost")), number(plain.at("lost")));
-    text +=
-        row("  and the reader is told", fmt::format("lost {}", number(ring.at("reported_lost"))),
-            fmt::format("ENOBUFS {} times", number(plain.at("reported_enobufs"))));
+    const json& enobufs = plain.at("reported_enobufs");
+    text += row("  and the reader is told", number(ring.at("reported_lost")) + " lost",
+                enobufs == 0 ? "nothing" : "ENOBUFS, " + times(enobufs));
     text += row("reader's system calls [2]", number(ring.at("system_calls").at("total")),
                 number(plain.at("system_calls").at("total")));
     text += row("  messages per call", messages_per_call(ring), messages_per_call(plain));
@@ -104,6 +108,8 @@ std::string to_table(const json& merged) {
         "  [2] Counted by the kernel over the same time: a histogram on raw_syscalls:sys_enter,\n"
         "      filtered on the two readers.\n";
     text += instruction_note(merged);
+    text += fmt::format("  The ring's reader is woken when {} wait, or after {} ms.\n",
+                        kibibytes(ring.at("watermark_bytes")), merged.at("latency_ms").get<int>());
     if (merged.at("hold_events") != 0)
         text += fmt::format(
             "  Half-way both readers did something else for {} events, as a busy daemon does.\n",

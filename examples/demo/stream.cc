@@ -251,6 +251,7 @@ class Demo {
             {"workers", options_.workers},
             {"seconds", seconds},
             {"hold_events", options_.hold_events},
+            {"latency_ms", kLatency.count()},
             {"quiet", quiet},
             {"published", counts_json(published)},
             {"transports", {ring, connector}},

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include <nlmmap/error.hpp>
-
 #include <utility>
 
 namespace nlmmap {

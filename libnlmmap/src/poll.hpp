@@ -8,9 +8,8 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
-#include <optional>
-
 #include <nlmmap/error.hpp>
+#include <optional>
 
 namespace nlmmap::detail {
 

@@ -8,10 +8,9 @@
 #include <bit>
 #include <cerrno>
 #include <limits>
+#include <nlmmap/receiver.hpp>
 #include <string>
 #include <utility>
-
-#include <nlmmap/receiver.hpp>
 
 #include "poll.hpp"
 #include "request.hpp"
@@ -47,15 +46,15 @@ class Mapping {
     void* address_;
 };
 
-// A ring on a socket of the kernel. Members are destroyed from the last to the first: unmapped, then
-// closed, because a mapping keeps the socket listening.
+// A ring on a socket of the kernel. Members are destroyed from the last to the first: unmapped,
+// then closed, because a mapping keeps the socket listening.
 class SocketBackend final : public Backend {
   public:
     SocketBackend(Socket socket, std::size_t data_bytes, const std::string& operation)
         : socket_(std::move(socket)),
           consumer_(socket_.fd(), 0, page_bytes(), PROT_READ | PROT_WRITE, operation),
-          producer_(socket_.fd(), page_bytes(), page_bytes() + 2 * data_bytes, PROT_READ, operation) {
-    }
+          producer_(socket_.fd(), page_bytes(), page_bytes() + 2 * data_bytes, PROT_READ,
+                    operation) {}
 
     [[nodiscard]] detail::Pages pages() const noexcept {
         return {reinterpret_cast<nlmmap_consumer*>(consumer_.address()),
@@ -116,8 +115,9 @@ std::uint16_t SocketBackend::join(std::string_view group) {
                      std::to_string(std::bit_ceil(std::size_t{4} * info.max_bytes));
             break;
         case ENOSPC:
-            advice = "the module's parameter max_members bounds the rings of a group, the ring's "
-                     "size the groups of a ring";
+            advice =
+                "the module's parameter max_members bounds the rings of a group, the ring's "
+                "size the groups of a ring";
             break;
         default:
             break;
@@ -150,8 +150,8 @@ std::string setup_advice(int errnum, std::size_t ring_bytes) {
     switch (errnum) {
         case EINVAL:
             return "ring_bytes is " + std::to_string(ring_bytes) + "; the next that will do is " +
-                   std::to_string(std::bit_ceil(ring_bytes < page_bytes() ? page_bytes()
-                                                                          : ring_bytes));
+                   std::to_string(
+                       std::bit_ceil(ring_bytes < page_bytes() ? page_bytes() : ring_bytes));
         case ERANGE:
             return "ring_bytes is " + std::to_string(ring_bytes) +
                    "; the limit is in /sys/module/nlmmap/parameters/max_ring_bytes";
@@ -189,7 +189,8 @@ std::unique_ptr<detail::Ring> set_up(Socket socket, const RingOptions& options) 
                         ": build both from the same release");
     state.has_ring = true;
 
-    auto backend = std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation);
+    auto backend =
+        std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation);
     const detail::Pages pages = backend->pages();
     const nlmmap_producer& producer = *pages.producer;
     if (producer.abi_version != NLMMAP_ABI_VERSION || producer.data_bytes != options.ring_bytes ||
@@ -215,7 +216,8 @@ Receiver Receiver::join(std::string_view group, const RingOptions& options) {
     return join({group}, options);
 }
 
-Receiver Receiver::join(std::initializer_list<std::string_view> groups, const RingOptions& options) {
+Receiver Receiver::join(std::initializer_list<std::string_view> groups,
+                        const RingOptions& options) {
     Receiver receiver(Socket(), options);
     for (const std::string_view group : groups) receiver.join_group(group);
     return receiver;

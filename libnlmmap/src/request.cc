@@ -11,9 +11,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <utility>
-
 #include <nlmmap/error.hpp>
+#include <utility>
 
 namespace nlmmap {
 
@@ -74,8 +73,8 @@ int on_error(sockaddr_nl* /*sender*/, nlmsgerr* error, void* argument) {
     auto& receipt = *static_cast<Receipt*>(argument);
     receipt.verdict.errnum = -error->error;
     try {
-        receipt.verdict.sentence = extended_ack_sentence(reinterpret_cast<nlmsghdr*>(
-            reinterpret_cast<char*>(error) - NLMSG_HDRLEN));
+        receipt.verdict.sentence = extended_ack_sentence(
+            reinterpret_cast<nlmsghdr*>(reinterpret_cast<char*>(error) - NLMSG_HDRLEN));
     } catch (...) {
         receipt.thrown = std::current_exception();
     }

@@ -30,8 +30,8 @@ class Request {
     Request& put_string(int attribute, std::string_view text);
 
     // Sends, and passes every answer of `answer_type` on. A dump that the kernel calls inconsistent
-    // is asked for again: `restart` is called before. Throws Error where sending or receiving failed,
-    // and what `answer` throws; a refusal is returned.
+    // is asked for again: `restart` is called before. Throws Error where sending or receiving
+    // failed, and what `answer` throws; a refusal is returned.
     using Answer = std::function<void(nlmsghdr*)>;
     [[nodiscard]] Verdict run(nl_sock* socket, int answer_type = 0, const Answer& answer = {},
                               const std::function<void()>& restart = {});

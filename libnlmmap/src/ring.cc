@@ -2,9 +2,8 @@
 // The consumer's side of a mapped ring: what the inline loop of Batch leaves to the library.
 #include <algorithm>
 #include <cassert>
-#include <utility>
-
 #include <nlmmap/detail/ring.hpp>
+#include <utility>
 
 namespace nlmmap::detail {
 
@@ -20,8 +19,8 @@ Ring::Ring(std::unique_ptr<Backend> backend, const Pages& pages)
 Ring::~Ring() { assert(!is_open_ && "a Batch outlives its receiver"); }
 
 Place Ring::open() noexcept {
-    // A loss keeps the ring readable until the reader says that it knows, even if nothing is there to
-    // be read. One that comes after this load is told by the next poll().
+    // A loss keeps the ring readable until the reader says that it knows, even if nothing is there
+    // to be read. One that comes after this load is told by the next poll().
     const std::uint64_t lost = load_acquire(pages_.producer->lost);
     if (lost != lost_seen_) {
         lost_seen_ = lost;
@@ -54,8 +53,8 @@ void Ring::advance_to(const std::byte* next) noexcept {
     const auto advanced = static_cast<std::size_t>(next - (pages_.data + offset));
     if (advanced == 0) return;
     position_ += advanced;
-    // Pairs with the load-acquire of consumer.position in nlmmap_ring_accept(): the records before it
-    // have been read, and their space may be overwritten.
+    // Pairs with the load-acquire of consumer.position in nlmmap_ring_accept(): the records before
+    // it have been read, and their space may be overwritten.
     store_release(pages_.consumer->position, position_);
 }
 
@@ -65,8 +64,8 @@ const std::byte* Ring::after(const std::byte* at) const noexcept {
 }
 
 // The sequence number of the record before `at`. The loop keeps no track of it, because that would
-// cost every record two instructions for the sake of those that come after a loss: what has not been
-// given back is still there, so it is walked, each record once.
+// cost every record two instructions for the sake of those that come after a loss: what has not
+// been given back is still there, so it is walked, each record once.
 std::uint64_t Ring::seq_before(const std::byte* at) noexcept {
     while (walked_to_ != at) {
         walked_seq_ = reinterpret_cast<const nlmmap_record*>(walked_to_)->seq;

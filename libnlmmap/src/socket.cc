@@ -10,9 +10,8 @@
 #include <array>
 #include <cerrno>
 #include <fstream>
-#include <utility>
-
 #include <nlmmap/socket.hpp>
+#include <utility>
 
 #include "request.hpp"
 #include "socket_state.hpp"
@@ -176,7 +175,8 @@ std::vector<GroupInfo> Socket::groups() {
 std::string detail::SocketAccess::known_groups(Socket& socket) {
     const std::vector<GroupInfo> groups = socket.groups();
     if (groups.empty())
-        return "there are no groups in this network namespace: is the module that publishes loaded?";
+        return "there are no groups in this network namespace: is the module that publishes "
+               "loaded?";
     std::string text = "groups here:";
     for (const GroupInfo& group : groups) text += ' ' + group.name;
     return text;
@@ -190,11 +190,10 @@ GroupInfo detail::SocketAccess::find_group(Socket& socket, std::string_view name
                                            const std::string& operation) {
     check_name(name, operation);
     GroupInfo found;
-    Verdict verdict =
-        Request(operation, NLMMAP_MSG_GROUP_GET)
-            .put_string(NLMMAP_A_GROUP_NAME, name)
-            .run(socket.state_->requests(), NLMMAP_MSG_GROUP,
-                 [&](nlmsghdr* answer) { found = group_info(answer, operation); });
+    Verdict verdict = Request(operation, NLMMAP_MSG_GROUP_GET)
+                          .put_string(NLMMAP_A_GROUP_NAME, name)
+                          .run(socket.state_->requests(), NLMMAP_MSG_GROUP,
+                               [&](nlmsghdr* answer) { found = group_info(answer, operation); });
     if (verdict.errnum == ENOENT)
         throw Error(ENOENT, operation, std::move(verdict.sentence), known_groups(socket));
     if (verdict.errnum != 0) throw Error(verdict.errnum, operation, std::move(verdict.sentence));
@@ -206,7 +205,9 @@ std::vector<SocketInfo> Socket::sockets() {
     Request request("list sockets with rings", NLMMAP_MSG_SOCKET_GET, NLM_F_DUMP);
     Verdict verdict = request.run(
         state_->requests(), NLMMAP_MSG_SOCKET,
-        [&](nlmsghdr* answer) { found.push_back(detail::socket_info(answer, request.operation())); },
+        [&](nlmsghdr* answer) {
+            found.push_back(detail::socket_info(answer, request.operation()));
+        },
         [&] { found.clear(); });
     if (verdict.errnum != 0)
         throw Error(verdict.errnum, request.operation(), std::move(verdict.sentence),

@@ -3,10 +3,9 @@
 #pragma once
 
 #include <memory>
+#include <nlmmap/socket.hpp>
 #include <string>
 #include <string_view>
-
-#include <nlmmap/socket.hpp>
 
 struct nlmsghdr;
 

@@ -9,9 +9,8 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <utility>
-
 #include <nlmmap/testing.hpp>
+#include <utility>
 
 #include "poll.hpp"
 #include "ring.h"  // kernel-module/net/nlmmap/
@@ -28,8 +27,8 @@ std::size_t page_bytes() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZ
     throw Error(errnum, operation, {}, advice);
 }
 
-// [consumer][producer][data][data again], as a socket maps it. Both sides use the same addresses, so
-// that ThreadSanitizer sees that they speak of the same memory.
+// [consumer][producer][data][data again], as a socket maps it. Both sides use the same addresses,
+// so that ThreadSanitizer sees that they speak of the same memory.
 class Memory {
   public:
     explicit Memory(std::size_t data_bytes)
@@ -37,8 +36,7 @@ class Memory {
         const int fd = ::memfd_create("nlmmap-loopback", MFD_CLOEXEC);
         const std::size_t once = 2 * page_bytes() + data_bytes;
         const bool mapped = fd >= 0 && ::ftruncate(fd, static_cast<off_t>(once)) == 0 &&
-                            map(fd, 0, once, 0) &&
-                            map(fd, once, data_bytes, 2 * page_bytes());
+                            map(fd, 0, once, 0) && map(fd, once, data_bytes, 2 * page_bytes());
         const int errnum = errno;
         if (fd >= 0) ::close(fd);
         if (mapped) return;
@@ -199,8 +197,8 @@ Receiver Loopback::receiver() {
         fail(EBUSY, "take the loopback kernel's receiver", "it was taken before");
     const nlmmap_ring& kernel = state_->rx.ring;
     const detail::Pages pages = {kernel.consumer, kernel.producer, state_->memory.data()};
-    auto ring = std::make_unique<detail::Ring>(
-        std::make_unique<LoopbackBackend<State>>(state_), pages);
+    auto ring =
+        std::make_unique<detail::Ring>(std::make_unique<LoopbackBackend<State>>(state_), pages);
     ring->set_watermark(kernel.consumer->watermark);
     ring->joined(kGroup);
     return Receiver(std::move(ring));
@@ -251,15 +249,14 @@ struct Writer::State {
     State(std::shared_ptr<Loopback::State> loopback, std::uint16_t group, std::size_t max_bytes)
         : kernel(std::move(loopback)),
           locked(kernel->rx.ring),
-          record(nlmmap_ring_start(&kernel->rx.ring, group, NLMMAP_RECORD_SINGLE,
-                                   static_cast<u32>(max_bytes),
-                                   nlmmap_record_bytes(&kernel->rx.ring,
-                                                       static_cast<u32>(max_bytes)))) {}
+          record(nlmmap_ring_start(
+              &kernel->rx.ring, group, NLMMAP_RECORD_SINGLE, static_cast<u32>(max_bytes),
+              nlmmap_record_bytes(&kernel->rx.ring, static_cast<u32>(max_bytes)))) {}
     State(const State&) = delete;
     State& operator=(const State&) = delete;
 
-    // As nlmmap_end() does it: what was begun and not published is lost, and counted. The record that
-    // was started may have been the one to tell of an earlier loss; now the next one does.
+    // As nlmmap_end() does it: what was begun and not published is lost, and counted. The record
+    // that was started may have been the one to tell of an earlier loss; now the next one does.
     ~State() {
         if (record != nullptr) nlmmap_ring_lose(&kernel->rx.ring, 1);
     }

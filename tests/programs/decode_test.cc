@@ -17,6 +17,7 @@
 #include <nlmmap/nlmmap.hpp>
 #include <nlmmap/testing.hpp>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <string>
@@ -24,6 +25,7 @@
 #include <system_error>
 #include <vector>
 
+#include "tools/nlmmap/arguments.h"
 #include "tools/nlmmap/clock.h"
 #include "tools/nlmmap/output.h"
 #include "tools/nlmmap/present.h"
@@ -121,7 +123,7 @@ TEST(AttributesText, EscapesQuotesAndBackslashes) {
 
 TEST(AttributesText, NeverLetsControlCharactersThrough) {
     for (const std::string_view hostile :
-         {std::string_view("\x1b[2Jgone"), std::string_view("line\nfeed"),
+         {std::string_view("\x1b[2J gone"), std::string_view("line\nfeed"),
           std::string_view("c1 \xc2\x9b text"), std::string_view("bidi \xe2\x80\xae txt"),
           std::string_view("del \x7f..")}) {
         Builder attributes;
@@ -253,6 +255,23 @@ TEST(Text, ShowsSizesExactly) {
     EXPECT_EQ(size_text(1 << 20), "1M");
     EXPECT_EQ(size_text((1 << 20) + 1024), "1025k");
     EXPECT_EQ(size_text(3ULL << 30), "3G");
+}
+
+TEST(Arguments, ReadSizesInUnitsOf1024) {
+    EXPECT_EQ(parse_size("0"), 0u);
+    EXPECT_EQ(parse_size("4096"), 4096u);
+    EXPECT_EQ(parse_size("64k"), 65536u);
+    EXPECT_EQ(parse_size("64KiB"), 65536u);
+    EXPECT_EQ(parse_size("1M"), 1u << 20);
+    EXPECT_EQ(parse_size("2g"), 2ULL << 30);
+    EXPECT_EQ(parse_size("18446744073709551615"), UINT64_MAX);
+}
+
+TEST(Arguments, RefuseWhatIsNoSize) {
+    for (const std::string_view text : {"", "k", "-1", "+1", " 1", "1 k", "1.5M", "1kk", "1x",
+                                        "0x10", "1bk", "18446744073709551616", "17179869184G"}) {
+        EXPECT_EQ(parse_size(text), std::nullopt) << text;
+    }
 }
 
 TEST(Clock, ShowsMomentsWithMicroseconds) {

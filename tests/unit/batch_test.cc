@@ -3,11 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <stdexcept>
-#include <vector>
-
 #include <nlmmap/nlmmap.hpp>
 #include <nlmmap/testing.hpp>
+#include <stdexcept>
+#include <vector>
 
 #include "datagram.hpp"
 
@@ -100,7 +99,9 @@ TEST_F(Batches, KeepWhatAnExceptionDidNotReach) {
 
 TEST_F(Batches, KeepEverythingIfTheLoopNeverBegan) {
     publish(3);
-    { const Batch batch = receiver.read(); }
+    {
+        const Batch batch = receiver.read();
+    }
     EXPECT_EQ(rest(), (std::vector<std::uint64_t>{1, 2, 3}));
 }
 

@@ -5,12 +5,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <nlmmap/nlmmap.hpp>
+#include <nlmmap/testing.hpp>
 #include <random>
 #include <thread>
 #include <vector>
-
-#include <nlmmap/nlmmap.hpp>
-#include <nlmmap/testing.hpp>
 
 #include "datagram.hpp"
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
-// What arrives is what was published: byte for byte, in order, at every size, however often the ring
-// wraps.
+// What arrives is what was published: byte for byte, in order, at every size, however often the
+// ring wraps.
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <cstdint>
 #include <ctime>
-#include <vector>
-
 #include <nlmmap/nlmmap.hpp>
 #include <nlmmap/testing.hpp>
+#include <vector>
 
 #include "datagram.hpp"
 

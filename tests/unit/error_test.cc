@@ -5,13 +5,12 @@
 
 #include <cerrno>
 #include <memory>
+#include <nlmmap/nlmmap.hpp>
 #include <random>
+#include <request.hpp>
 #include <string>
 #include <type_traits>
 #include <vector>
-
-#include <nlmmap/nlmmap.hpp>
-#include <request.hpp>
 
 #include "datagram.hpp"
 
@@ -123,7 +122,8 @@ TEST(ExtendedAck, SurvivesRandomBytes) {
     for (int round = 0; round < 20'000; ++round) {
         Ack broken = good;
         for (unsigned changes = 1 + random() % 4; changes > 0; --changes)
-            broken.bytes[4 + random() % (broken.bytes.size() - 4)] = static_cast<std::byte>(random());
+            broken.bytes[4 + random() % (broken.bytes.size() - 4)] =
+                static_cast<std::byte>(random());
         EXPECT_LT(broken.sentence().size(), broken.bytes.size());
     }
 }

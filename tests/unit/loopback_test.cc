@@ -5,11 +5,10 @@
 #include <cerrno>
 #include <cstdint>
 #include <functional>
-#include <optional>
-#include <vector>
-
 #include <nlmmap/nlmmap.hpp>
 #include <nlmmap/testing.hpp>
+#include <optional>
+#include <vector>
 
 #include "datagram.hpp"
 

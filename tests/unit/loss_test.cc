@@ -3,11 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <random>
-#include <vector>
-
 #include <nlmmap/nlmmap.hpp>
 #include <nlmmap/testing.hpp>
+#include <random>
+#include <vector>
 
 #include "datagram.hpp"
 

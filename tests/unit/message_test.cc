@@ -5,11 +5,10 @@
 #include <concepts>
 #include <cstdint>
 #include <memory>
+#include <nlmmap/message.hpp>
 #include <random>
 #include <ranges>
 #include <vector>
-
-#include <nlmmap/message.hpp>
 
 #include "datagram.hpp"
 
@@ -68,7 +67,8 @@ TEST(Messages, EndAtALengthThatIsTooShortOrTooLong) {
     const std::vector<std::byte> second = message(1, 32);
     two.insert(two.end(), second.begin(), second.end());
     EXPECT_EQ(count(Exactly(two).bytes()), 2);
-    for (const std::uint32_t len : {0U, 1U, 15U, 33U, 100U, 0x7FFFFFFFU, 0xFFFFFFF0U, 0xFFFFFFFFU}) {
+    for (const std::uint32_t len :
+         {0U, 1U, 15U, 33U, 100U, 0x7FFFFFFFU, 0xFFFFFFF0U, 0xFFFFFFFFU}) {
         std::vector<std::byte> broken = two;
         set_len(broken, 32, len);
         EXPECT_EQ(count(Exactly(broken).bytes()), 1) << "length " << len;
@@ -82,7 +82,8 @@ TEST(Messages, EndAtALengthThatIsTooShortOrTooLong) {
 TEST(Messages, EndWithTheBytes) {
     const std::vector<std::byte> whole = message(0, 64);
     for (std::size_t bytes = 0; bytes < whole.size(); ++bytes)
-        EXPECT_EQ(count(Exactly({whole.begin(), whole.begin() + static_cast<long>(bytes)}).bytes()), 0)
+        EXPECT_EQ(count(Exactly({whole.begin(), whole.begin() + static_cast<long>(bytes)}).bytes()),
+                  0)
             << "a message cut to " << bytes << " bytes";
     std::vector<std::byte> longer = whole;
     for (std::size_t extra = 1; extra < NLMSG_HDRLEN; ++extra) {

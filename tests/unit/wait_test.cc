@@ -13,11 +13,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <thread>
-#include <vector>
-
 #include <nlmmap/nlmmap.hpp>
 #include <nlmmap/testing.hpp>
+#include <thread>
+#include <vector>
 
 #include "datagram.hpp"
 
@@ -167,7 +166,7 @@ TEST(Waiting, CostsAnAwakeReadersPublisherNoWakeUp) {
 void ignore(int /*signal*/) {}
 
 TEST(Waiting, EndsAtASignal) {
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = ignore;
     ASSERT_EQ(::sigaction(SIGUSR1, &action, nullptr), 0);
     Loopback kernel({.ring_bytes = kPage});

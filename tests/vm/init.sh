@@ -6,7 +6,8 @@
 # log, and writes the verdict, last of all, to the second serial port.
 #
 #   /modules/order   modules in order of loading, "FILE [PARAMETER=VALUE]…", in /modules
-#   /tests/order     programs in order, in /tests: a GoogleTest program, or anything
+#   /tests/order     programs in order, in /tests: a GoogleTest program; one that prints
+#                    KTAP (`ok N NAME`, `not ok N NAME`, `1..N` first or last); or anything
 #                    else, whose exit status says: 0 passed, 4 skipped, other: failed
 #   /etc/vm.conf     PROGRAM_SECONDS=…: how long a program may take
 #
@@ -79,7 +80,7 @@ check_log() {
     fi
 }
 
-# GoogleTest's lines to KTAP. Writes "COUNT FAILED RUNNING EXPECTED SEEN" at the end.
+# GoogleTest's lines, or KTAP, to our KTAP. Writes "COUNT FAILED KIND EXPECTED SEEN" at the end.
 CONVERT='
 function result(verdict, name, directive) {
     count++; seen++
@@ -104,11 +105,25 @@ function duration(line) {
 /^\[       OK \] .*\([0-9]+ ms\)$/ { diagnostics = ""; print "# time " duration($0); result("ok", case_name($0), ""); next }
 /^\[  SKIPPED \] .*\([0-9]+ ms\)$/ { result("ok", case_name($0), "SKIP"); next }
 /^\[  FAILED  \] .*\([0-9]+ ms\)$/ { result("not ok", case_name($0), ""); next }
+expected == "" && /^1\.\.[0-9]+$/ { ktap = 1; planned = substr($0, 4); next }
+expected == "" && /^(not )?ok [0-9]+ / {
+    ktap = 1
+    verdict = /^not/ ? "not ok" : "ok"
+    sub(/^(not )?ok [0-9]+ (- )?/, "")
+    directive = ""
+    if (match($0, / # SKIP.*/)) { directive = substr($0, RSTART + 3); $0 = substr($0, 1, RSTART - 1) }
+    gsub(/ /, "_")
+    if (directive == "" && verdict == "ok") diagnostics = ""
+    result(verdict, $0, directive)
+    next
+}
 running != "" || expected == "" { if (length(diagnostics) < 20000) diagnostics = diagnostics "# " $0 "\n" }
 END {
     if (running != "") result("not ok", running, "did not end")
-    if (expected == "") printf "%s", diagnostics
-    print count + 0, failed + 0, (expected == "" ? "script" : "gtest"), expected + 0, seen + 0 > "/tmp/converted"
+    if (expected == "" && !ktap) printf "%s", diagnostics
+    if (ktap) { expected = planned }
+    kind = ktap || expected != "" ? "cases" : "script"
+    print count + 0, failed + 0, kind, expected + 0, seen + 0 > "/tmp/converted"
 }'
 
 # Kills every process of a session; Debian's busybox has no pkill.
@@ -135,7 +150,7 @@ run() {
     failed_before=$failed
     read -r count failed kind expected seen </tmp/converted
     [ "$status" != 137 ] || echo "# killed: it took longer than $PROGRAM_SECONDS s, or memory ran out" >&3
-    if [ "$kind" = gtest ]; then
+    if [ "$kind" = cases ]; then
         # A crash, a program that ends early, and failures outside of any case.
         if [ "$seen" != "$expected" ]; then
             echo "$seen of $expected cases ended; exit status $status" >$notes

@@ -25,9 +25,8 @@ struct Payload {
 Payload split(const Message& message, std::size_t fixed_header_bytes) {
     const Bytes payload = message.payload();
     // A message that is shorter than its header is all header.
-    const std::size_t padded = fixed_header_bytes + (NLMSG_ALIGNTO - 1);
-    const std::size_t header =
-        std::min<std::size_t>(padded - padded % NLMSG_ALIGNTO, payload.size());
+    const std::size_t bytes = std::min(fixed_header_bytes, payload.size());
+    const std::size_t header = std::min<std::size_t>(NLMSG_ALIGN(bytes), payload.size());
     return {payload.first(header), payload.subspan(header)};
 }
 

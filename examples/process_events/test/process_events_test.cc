@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -259,7 +260,9 @@ TEST_F(ProcessEvents, IsPrivateToThoseWithCapNetAdmin) {
     EXPECT_FALSE(group.is_public);
     EXPECT_LE(group.max_bytes, 512U) << "readers must have four times that";
     const pid_t nobody = fork_to([] {
-        if (setresuid(65534, 65534, 65534) != 0) return 1;
+        __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+        const __user_cap_data_struct none[2] = {};
+        if (syscall(SYS_capset, &header, none) != 0) return 1;
         try {
             static_cast<void>(nlmmap::Receiver::join(PROCESS_EVENTS_GROUP));
         } catch (const nlmmap::Error& error) {

@@ -186,6 +186,14 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 	}
 	err = nlmmap_memory_charge(&socket->memory);
 	if (err) {
+		/* A ring that the user closed just now may still be charged: a
+		 * daemon that starts again must not fail for that.
+		 */
+		rcu_barrier();
+		flush_workqueue(nlmmap_free_queue);
+		err = nlmmap_memory_charge(&socket->memory);
+	}
+	if (err) {
 		NL_SET_ERR_MSG(extack, "ring would exceed the user's RLIMIT_MEMLOCK");
 		goto err_free_memory;
 	}

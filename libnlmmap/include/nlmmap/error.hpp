@@ -3,10 +3,9 @@
 #pragma once
 
 #include <memory>
+#include <nlmmap/export.hpp>
 #include <string>
 #include <system_error>
-
-#include <nlmmap/export.hpp>
 
 namespace nlmmap {
 

@@ -207,8 +207,8 @@ class Message {
     const nlmsghdr* header_ = nullptr;
 };
 
-/// A message with memory of its own, as Message::copy() makes it. Movable; a moved-from one may only
-/// be assigned to or destroyed.
+/// A message with memory of its own, as Message::copy() makes it. Movable; a moved-from one may
+/// only be assigned to or destroyed.
 class OwnedMessage {
   public:
     /// The message; valid as long as this OwnedMessage is neither destroyed nor assigned to.

@@ -7,13 +7,12 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
-#include <optional>
-#include <string_view>
-
 #include <nlmmap/error.hpp>
 #include <nlmmap/export.hpp>
 #include <nlmmap/record.hpp>
 #include <nlmmap/socket.hpp>
+#include <optional>
+#include <string_view>
 
 namespace nlmmap {
 
@@ -66,16 +65,17 @@ class NLMMAP_EXPORT Receiver {
     /// Errors: as Socket(), Receiver(Socket) and join_group().
     [[nodiscard]] static Receiver join(std::string_view group, const RingOptions& options = {});
 
-    /// The same for several groups, whose messages come through one ring in the order of publishing.
+    /// The same for several groups, whose messages come through one ring in the order of
+    /// publishing.
     [[nodiscard]] static Receiver join(std::initializer_list<std::string_view> groups,
                                        const RingOptions& options = {});
 
     /// Sets a ring up on that socket, with no group yet. Allocates, makes some system calls.
     /// Error EINVAL: ring_bytes is not a power of two of at least a page. ERANGE: it is over the
-    /// module's max_ring_bytes. ENOMEM: it would take its user over RLIMIT_MEMLOCK (what() says what
-    /// is needed), or there is no memory. EBUSY: the socket has a ring, or subscribed to a group.
-    /// EOPNOTSUPP: the module does not know an option. EPROTO: the module speaks another version of
-    /// the ABI.
+    /// module's max_ring_bytes. ENOMEM: it would take its user over RLIMIT_MEMLOCK (what() says
+    /// what is needed), or there is no memory. EBUSY: the socket has a ring, or subscribed to a
+    /// group. EOPNOTSUPP: the module does not know an option. EPROTO: the module speaks another
+    /// version of the ABI.
     explicit Receiver(Socket socket, const RingOptions& options = {});
 
     ~Receiver();
@@ -83,10 +83,10 @@ class NLMMAP_EXPORT Receiver {
     Receiver& operator=(Receiver&&) noexcept;
 
     /// The group's messages come to this ring from now on. One request.
-    /// Error ENOENT: no such group; what() lists those that there are. EPERM: the group is not public
-    /// and you lack CAP_NET_ADMIN. EALREADY: joined before. EMSGSIZE: the ring is too small for the
-    /// group's messages; what() says what it takes. ENOSPC: the group has as many rings as the
-    /// module allows. EINVAL: the name is empty or longer than 31 bytes. ENOMEM.
+    /// Error ENOENT: no such group; what() lists those that there are. EPERM: the group is not
+    /// public and you lack CAP_NET_ADMIN. EALREADY: joined before. EMSGSIZE: the ring is too small
+    /// for the group's messages; what() says what it takes. ENOSPC: the group has as many rings as
+    /// the module allows. EINVAL: the name is empty or longer than 31 bytes. ENOMEM.
     void join_group(std::string_view group);
 
     /// The reverse. What is in the ring stays there. One request.
@@ -103,20 +103,20 @@ class NLMMAP_EXPORT Receiver {
     /// Errors: those of poll(): ENOMEM; EIO: the descriptor is not pollable any more.
     [[nodiscard]] Wait wait(std::optional<std::chrono::nanoseconds> timeout = std::nullopt);
 
-    /// Asks the kernel to make fd() readable when the next record comes; true if the ring is readable
-    /// already. One poll() with a timeout of 0. Who waits edge-triggered on fd() (EPOLLET, io_uring)
-    /// calls it before each sleep, after read() found nothing, and reads again if it returns true.
-    /// Level-triggered epoll, poll and select do it by themselves. Errors: as wait().
+    /// Asks the kernel to make fd() readable when the next record comes; true if the ring is
+    /// readable already. One poll() with a timeout of 0. Who waits edge-triggered on fd() (EPOLLET,
+    /// io_uring) calls it before each sleep, after read() found nothing, and reads again if it
+    /// returns true. Level-triggered epoll, poll and select do it by themselves. Errors: as wait().
     [[nodiscard]] bool arm();
 
     /// The records in the ring up to what is published now, in place. No system call, nothing
-    /// allocated. One Batch may be alive at a time: with another one alive this is a failed assertion,
-    /// or, with NDEBUG, an empty Batch. See Batch for what leaving the loop early means.
+    /// allocated. One Batch may be alive at a time: with another one alive this is a failed
+    /// assertion, or, with NDEBUG, an empty Batch. See Batch for what leaving the loop early means.
     [[nodiscard]] Batch read() noexcept { return Batch(ring_.get()); }
 
     /// How many bytes, headers included, must wait before a sleeper in wait() or on fd() is woken.
-    /// 0 and 1: any record; more than half the ring is half the ring. Counts from the next time that
-    /// somebody goes to sleep. Together with it a timeout bounds how late a message is seen.
+    /// 0 and 1: any record; more than half the ring is half the ring. Counts from the next time
+    /// that somebody goes to sleep. Together with it a timeout bounds how late a message is seen.
     void set_watermark(std::uint32_t bytes) noexcept { ring_->set_watermark(bytes); }
 
     /// The descriptor to wait on in an event loop of your own: ask for EPOLLRDBAND, which is the
@@ -126,15 +126,15 @@ class NLMMAP_EXPORT Receiver {
     /// The socket under the ring, for requests. Error EOPNOTSUPP: the receiver is a loopback's.
     [[nodiscard]] Socket& socket() { return ring_->backend().socket(); }
 
-    /// Records lost so far: one load. Exceeds the sum of all Record::lost_before() by the losses after
-    /// the newest record that was read.
+    /// Records lost so far: one load. Exceeds the sum of all Record::lost_before() by the losses
+    /// after the newest record that was read.
     [[nodiscard]] std::uint64_t lost() const noexcept { return ring_->lost(); }
 
     /// Bytes of records that the ring holds.
     [[nodiscard]] std::size_t ring_bytes() const noexcept { return ring_->ring_bytes(); }
 
-    /// Bytes that wait in the ring, headers included; space that a live Batch has not given back yet
-    /// counts, too. One load.
+    /// Bytes that wait in the ring, headers included; space that a live Batch has not given back
+    /// yet counts, too. One load.
     [[nodiscard]] std::size_t pending_bytes() const noexcept { return ring_->pending_bytes(); }
 
   private:

@@ -10,11 +10,10 @@
 #include <cstdint>
 #include <cstring>
 #include <iterator>
-#include <optional>
-#include <span>
-
 #include <nlmmap/detail/ring.hpp>
 #include <nlmmap/message.hpp>
+#include <optional>
+#include <span>
 
 namespace nlmmap {
 
@@ -64,7 +63,8 @@ class Record {
     /// The messages: `for (const Message& message : record)`. Iterating ends where the bytes stop
     /// making sense.
     [[nodiscard]] MessageIterator begin() const noexcept {
-        if (single_) [[likely]] return MessageIterator(payload());
+        if (single_) [[likely]]
+            return MessageIterator(payload());
         return MessageIterator(bytes());
     }
     [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
@@ -91,13 +91,13 @@ class BatchIterator;
 
 /// The records that were in the ring when Receiver::read() was called; to be iterated once.
 ///
-/// Space goes back to the kernel while the loop advances, every eighth of the ring, and the rest when
-/// the batch is destroyed: at the end of the loop in `for (... : receiver.read())`.
+/// Space goes back to the kernel while the loop advances, every eighth of the ring, and the rest
+/// when the batch is destroyed: at the end of the loop in `for (... : receiver.read())`.
 ///
-/// Leaving the loop early, by break, return or an exception, keeps what was not reached for the next
-/// read(). The record that the loop was in has been reached: it is given back and does not come
-/// again, so that a handler that throws on one record does not meet it for ever. Who wants to see it
-/// again says keep_current() before leaving.
+/// Leaving the loop early, by break, return or an exception, keeps what was not reached for the
+/// next read(). The record that the loop was in has been reached: it is given back and does not
+/// come again, so that a handler that throws on one record does not meet it for ever. Who wants to
+/// see it again says keep_current() before leaving.
 ///
 /// Neither copyable nor movable. Nothing here throws, allocates or makes a system call.
 class Batch {
@@ -115,8 +115,8 @@ class Batch {
     /// Whether there is no record (left).
     [[nodiscard]] bool empty() const noexcept { return done_; }
 
-    /// Puts the record that the loop is in back: the next read() begins with it, with the same seq()
-    /// and lost_before(). To be called right before the loop is left; going on undoes it.
+    /// Puts the record that the loop is in back: the next read() begins with it, with the same
+    /// seq() and lost_before(). To be called right before the loop is left; going on undoes it.
     void keep_current() noexcept { kept_ = at_; }
 
   private:
@@ -186,9 +186,7 @@ class BatchIterator {
         return *this;
     }
     void operator++(int) noexcept { ++*this; }
-    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept {
-        return batch_->done_;
-    }
+    [[nodiscard]] bool operator==(std::default_sentinel_t) const noexcept { return batch_->done_; }
 
   private:
     // Here and not in operator++, so that the compiler sees this test and that of Record::begin()

@@ -4,12 +4,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <nlmmap/error.hpp>
+#include <nlmmap/export.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <nlmmap/error.hpp>
-#include <nlmmap/export.hpp>
 
 struct nl_sock;
 
@@ -38,20 +37,20 @@ struct GroupInfo {
 /// One socket's ring: geometry, positions and counters.
 struct SocketInfo {
     std::uint32_t abi_version = 0;
-    std::uint32_t portid = 0;            ///< netlink port
-    std::uint64_t inode = 0;             ///< as in /proc/PID/fd
-    std::uint32_t uid = 0;               ///< who set the ring up and is charged
-    std::uint32_t rx_bytes = 0;          ///< bytes of data in the ring
-    std::uint32_t header_bytes = 0;      ///< before each datagram
-    std::uint64_t features = 0;          ///< NLMMAP_FEATURE_* that the kernel knows
-    std::uint64_t produced = 0;          ///< bytes published since the ring was made
-    std::uint64_t consumed = 0;          ///< bytes given back since then
-    std::uint64_t seq = 0;               ///< of the newest record or loss
-    std::uint64_t lost = 0;              ///< records
-    std::uint64_t high_water = 0;        ///< the most bytes that ever waited, to a sixteenth
-    std::uint64_t wakeups = 0;           ///< times that sleepers were woken
-    std::uint64_t forged = 0;            ///< consumer positions that the kernel did not accept
-    std::vector<std::uint16_t> groups;   ///< numbers of the groups joined
+    std::uint32_t portid = 0;           ///< netlink port
+    std::uint64_t inode = 0;            ///< as in /proc/PID/fd
+    std::uint32_t uid = 0;              ///< who set the ring up and is charged
+    std::uint32_t rx_bytes = 0;         ///< bytes of data in the ring
+    std::uint32_t header_bytes = 0;     ///< before each datagram
+    std::uint64_t features = 0;         ///< NLMMAP_FEATURE_* that the kernel knows
+    std::uint64_t produced = 0;         ///< bytes published since the ring was made
+    std::uint64_t consumed = 0;         ///< bytes given back since then
+    std::uint64_t seq = 0;              ///< of the newest record or loss
+    std::uint64_t lost = 0;             ///< records
+    std::uint64_t high_water = 0;       ///< the most bytes that ever waited, to a sixteenth
+    std::uint64_t wakeups = 0;          ///< times that sleepers were woken
+    std::uint64_t forged = 0;           ///< consumer positions that the kernel did not accept
+    std::vector<std::uint16_t> groups;  ///< numbers of the groups joined
 };
 
 /// A connected socket of the family. It owns the nl_sock and lends it out for libnl's functions.
@@ -60,13 +59,14 @@ struct SocketInfo {
 /// Requests are answered by the kernel before they return, so that they block no longer than the
 /// kernel works on them; they allocate.
 ///
-/// A socket that subscribed to groups receives their messages at any time, also between a request and
-/// its answer. So that none is lost or in the way, a Socket is used for one of two things:
+/// A socket that subscribed to groups receives their messages at any time, also between a request
+/// and its answer. So that none is lost or in the way, a Socket is used for one of two things:
 ///  - plain: after the first subscribe(), requests go over a second, private descriptor, and what
 ///    arrives on fd() is the groups' messages alone;
 ///  - with a ring, once a Receiver owns it: subscribe() answers EBUSY then.
-/// Memberships that you add yourself with libnl's functions on get() are outside that rule: a request
-/// drops the group messages that arrive before its answer. Use another Socket for requests then.
+/// Memberships that you add yourself with libnl's functions on get() are outside that rule: a
+/// request drops the group messages that arrive before its answer. Use another Socket for requests
+/// then.
 ///
 /// Every function may throw Error with what sending or receiving a netlink message can fail with
 /// (ENOBUFS, ENOMEM), besides what is said there.
@@ -99,10 +99,10 @@ class NLMMAP_EXPORT Socket {
     /// This socket's own ring. Error ENODEV: it has none.
     [[nodiscard]] SocketInfo info();
 
-    /// Hears a group the plain way: its messages are queued on fd() and read with libnl or recvmsg()
-    /// (ENOBUFS there: the queue was full and messages were lost). Switches libnl's check of sequence
-    /// numbers off, since group messages carry 0. The first call opens the private descriptor for
-    /// requests: make it in the network namespace that the socket was opened in.
+    /// Hears a group the plain way: its messages are queued on fd() and read with libnl or
+    /// recvmsg() (ENOBUFS there: the queue was full and messages were lost). Switches libnl's check
+    /// of sequence numbers off, since group messages carry 0. The first call opens the private
+    /// descriptor for requests: make it in the network namespace that the socket was opened in.
     /// Error ENOENT, EINVAL: as group(). EPERM: the group is not public and you lack CAP_NET_ADMIN.
     /// EBUSY: this socket has a ring; use another Socket.
     void subscribe(std::string_view group);

@@ -5,10 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <nlmmap/receiver.hpp>
 #include <span>
 #include <type_traits>
-
-#include <nlmmap/receiver.hpp>
 
 namespace nlmmap::testing {
 
@@ -17,7 +16,8 @@ class Loopback;
 /// A message that is being filled in place, as the kernel's nlmmap_begin() gives it to a producer.
 ///
 /// It holds the ring's lock until end() or its destructor: publish from no other place in the same
-/// thread meanwhile. What is not published by end() is lost, and counted, as in the kernel. One thread.
+/// thread meanwhile. What is not published by end() is lost, and counted, as in the kernel. One
+/// thread.
 class Writer {
   public:
     Writer(const Writer&) = delete;
@@ -88,11 +88,12 @@ class Loopback {
     /// Deletes group 1: its member gets the notice, for which there is always room. Idempotent.
     void delete_group() noexcept;
 
-    /// The kernel's counters and positions, as Socket::info() gives them; fields of the socket are 0.
+    /// The kernel's counters and positions, as Socket::info() gives them; fields of the socket are
+    /// 0.
     [[nodiscard]] SocketInfo info() const;
 
-    /// Writes that into the consumer's page, as a broken or hostile reader may at any time. The ring
-    /// accepts only steps forward, no further than what was produced.
+    /// Writes that into the consumer's page, as a broken or hostile reader may at any time. The
+    /// ring accepts only steps forward, no further than what was produced.
     void forge_consumer_position(std::uint64_t position) noexcept;
 
   private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The consumer's side of a mapped ring. Not part of the API: what is in nlmmap::detail may change with
-// every release.
+// The consumer's side of a mapped ring. Not part of the API: what is in nlmmap::detail may change
+// with every release.
 #pragma once
 
 #include <linux/netlink.h>
@@ -11,11 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <nlmmap/export.hpp>
 #include <optional>
 #include <string_view>
 #include <vector>
-
-#include <nlmmap/export.hpp>
 
 namespace nlmmap {
 
@@ -26,8 +25,8 @@ namespace detail {
 // Words shared with the kernel are read and written through these two alone.
 //
 // std::atomic_ref<const T> comes with C++26 only. The const_cast is sound on memory that is mapped
-// read-only, because on every 64-bit machine an atomic load of 8 aligned bytes is a load and nothing
-// else (asserted below); nothing is ever stored through it.
+// read-only, because on every 64-bit machine an atomic load of 8 aligned bytes is a load and
+// nothing else (asserted below); nothing is ever stored through it.
 inline std::uint64_t load_acquire(const __u64& word) noexcept {
     static_assert(std::atomic_ref<__u64>::is_always_lock_free);
     return std::atomic_ref<__u64>(const_cast<__u64&>(word)).load(std::memory_order_acquire);
@@ -36,8 +35,8 @@ inline void store_release(__u64& word, std::uint64_t value) noexcept {
     std::atomic_ref<__u64>(word).store(value, std::memory_order_release);
 }
 
-// What a ring lies on: a socket's mapping, or the loopback kernel's memory. Only set-up, waiting and
-// membership come here, never the data path. The destructor unmaps.
+// What a ring lies on: a socket's mapping, or the loopback kernel's memory. Only set-up, waiting
+// and membership come here, never the data path. The destructor unmaps.
 class NLMMAP_EXPORT Backend {
   public:
     enum class Polled { readable, timed_out, interrupted };
@@ -94,9 +93,7 @@ class NLMMAP_EXPORT Ring {
     [[nodiscard]] bool is_open() const noexcept { return is_open_; }
     [[nodiscard]] std::uint64_t seq() const noexcept { return seq_; }
     [[nodiscard]] std::uint32_t header_bytes() const noexcept { return header_bytes_; }
-    [[nodiscard]] bool has_time() const noexcept {
-        return (features_ & NLMMAP_FEATURE_TIME) != 0;
-    }
+    [[nodiscard]] bool has_time() const noexcept { return (features_ & NLMMAP_FEATURE_TIME) != 0; }
     [[nodiscard]] std::size_t ring_bytes() const noexcept { return ring_bytes_; }
     [[nodiscard]] std::uint64_t lost() const noexcept {
         return load_acquire(pages_.producer->lost);
@@ -128,15 +125,15 @@ class NLMMAP_EXPORT Ring {
     std::uint32_t watermark_ = 0;
     bool is_open_ = false;
     bool deserted_ = false;
-    std::uint64_t position_ = 0;  // everything before it is given back
-    std::uint64_t end_ = 0;       // of the live batch
-    std::uint64_t lost_seen_ = 0; // what the kernel was told that the reader knows
-    std::uint64_t seq_ = 0;       // of the last record that was reached
+    std::uint64_t position_ = 0;            // everything before it is given back
+    std::uint64_t end_ = 0;                 // of the live batch
+    std::uint64_t lost_seen_ = 0;           // what the kernel was told that the reader knows
+    std::uint64_t seq_ = 0;                 // of the last record that was reached
     const std::byte* walked_to_ = nullptr;  // seq_before() begins here: position_, or later
     std::uint64_t walked_seq_ = 0;          // of the record before walked_to_
-    std::uint64_t notice_seq_ = 0;  // of the last notice that was reached
-    std::vector<std::uint16_t> groups_;  // one entry for each membership
-    std::unique_ptr<Backend> backend_;   // last: its destructor unmaps the pages
+    std::uint64_t notice_seq_ = 0;          // of the last notice that was reached
+    std::vector<std::uint16_t> groups_;     // one entry for each membership
+    std::unique_ptr<Backend> backend_;      // last: its destructor unmaps the pages
 };
 
 }  // namespace detail

@@ -1,0 +1,109 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Builds libnlmmap by CMake, installs it to a temporary prefix, and builds and runs a C++20 daemon from
+# the installed files alone. Takes no arguments, needs no root; prints KTAP, exits 1 if a case failed.
+set -u
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/nlmmap-install.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+prefix=$work/prefix
+compilers="g++ clang++-19"
+cases=0
+failures=0
+
+# check NAME COMMAND...: one case; what the command printed is shown if it failed.
+check() {
+	local name=$1
+	shift
+	cases=$((cases + 1))
+	if "$@" >"$work/log" 2>&1; then
+		echo "ok $cases $name"
+	else
+		echo "not ok $cases $name"
+		sed 's/^/# /' "$work/log"
+		failures=$((failures + 1))
+	fi
+}
+
+build_library() {
+	cmake -S "$root/libnlmmap" -B "$work/library" -DCMAKE_INSTALL_PREFIX=/usr/local &&
+		cmake --build "$work/library" -j 2 &&
+		cmake --install "$work/library" --prefix "$prefix" &&
+		# From here on only what is installed: a header that is missing there must be missed.
+		mkdir "$work/user" && cp "$root/tests/install/daemon.cc" "$root/tests/install/CMakeLists.txt" "$work/user"
+}
+
+has_soname_0() {
+	readelf -d "$prefix"/lib*/libnlmmap.so | grep -F '(SONAME)' | tee /dev/stderr |
+		grep -qF '[libnlmmap.so.0]'
+}
+
+exports_the_list() {
+	nm -D --defined-only "$prefix"/lib*/libnlmmap.so | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' |
+		sort >"$work/exported"
+	sed -n 's/^ *\(_Z[A-Za-z0-9_]*\);$/\1/p' "$root/libnlmmap/libnlmmap.map" | sort >"$work/listed"
+	[ -s "$work/listed" ] && diff -u "$work/listed" "$work/exported"
+}
+
+installs() {
+	local file
+	for file in include/nlmmap/nlmmap.hpp include/nlmmap/testing.hpp include/nlmmap/linux/nlmmap.h \
+		lib/libnlmmap.a lib/libnlmmap-testing.a lib/pkgconfig/nlmmap.pc \
+		lib/pkgconfig/nlmmap-testing.pc lib/cmake/nlmmap/nlmmap-config.cmake; do
+		[ -f "$prefix/$file" ] || { echo "missing: $file"; return 1; }
+	done
+	[ ! -e "$prefix/include/linux" ] || { echo "linux/ belongs to the kernel's package"; return 1; }
+}
+
+# Each public header on its own, under the strictest of warnings.
+headers_stand_alone() {
+	local compiler=$1 header
+	while read -r header; do
+		echo "#include <$header>" >"$work/alone.cc"
+		"$compiler" -std=c++20 -Wall -Wextra -Werror -Wpedantic -Wconversion -Wshadow -fsyntax-only \
+			-I "$prefix/include" "$work/alone.cc" || return 1
+	done < <(cd "$prefix/include" && find nlmmap -name '*.hpp' -o -name '*.h' | sort)
+}
+
+with_pkg_config() {
+	local compiler=$1 flags static=$2
+	export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+	# shellcheck disable=SC2086 # flags are words
+	if [ -n "$static" ]; then
+		flags=$(pkg-config --static --cflags --libs nlmmap-testing) || return 1
+		flags="-static $flags"
+	else
+		flags=$(pkg-config --cflags --libs nlmmap-testing) || return 1
+	fi
+	# shellcheck disable=SC2086 # flags are words
+	"$compiler" -std=c++20 -O2 -Wall -Wextra -Werror -Wpedantic "$work/user/daemon.cc" \
+		-o "$work/daemon" $flags &&
+		LD_LIBRARY_PATH=$prefix/lib "$work/daemon"
+}
+
+with_find_package() {
+	local compiler=$1 build=$work/find-$1
+	cmake -S "$work/user" -B "$build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_PREFIX_PATH="$prefix" \
+		-DNLMMAP_DAEMON_SOURCE="$work/user/daemon.cc" &&
+		cmake --build "$build" &&
+		"$build/daemon"
+}
+
+# shellcheck disable=SC2086 # compilers are words
+set -- $compilers
+echo "TAP version 13"
+echo "1..$((4 + 4 * $#))"
+check "libnlmmap builds and installs" build_library
+check "the files are where users look for them" installs
+check "the shared library's soname is libnlmmap.so.0" has_soname_0
+check "the exported symbols are those of libnlmmap.map" exports_the_list
+for compiler; do
+	check "every installed header compiles on its own with $compiler" headers_stand_alone "$compiler"
+	check "a daemon builds through pkg-config and runs with $compiler" with_pkg_config "$compiler" ""
+	check "a daemon links statically through pkg-config and runs with $compiler" \
+		with_pkg_config "$compiler" static
+	check "a daemon builds through find_package and runs with $compiler" with_find_package "$compiler"
+done
+echo "# $((cases - failures)) passed, $failures failed"
+[ "$failures" -eq 0 ]
