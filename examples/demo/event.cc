@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <cstring>
 #include <string_view>
 
 namespace demo {
@@ -14,7 +13,7 @@ namespace {
 template <std::size_t kBytes>
 void copy_text(std::array<char, kBytes>& to, std::string_view text) noexcept {
     const std::size_t bytes = std::min(text.size(), kBytes - 1);
-    std::memcpy(to.data(), text.data(), bytes);
+    text.copy(to.data(), bytes);
     to[bytes] = '\0';
 }
 

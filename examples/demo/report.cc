@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstdint>
 #include <string>
 
 namespace demo {
@@ -42,7 +44,7 @@ std::string messages_per_call(const json& transport) {
 std::string instruction_text(const json& transport) {
     const json& value = transport.at("instructions_per_message");
     if (value.is_null()) return "not measured";
-    return grouped(static_cast<std::int64_t>(value.get<double>() + 0.5));
+    return grouped(std::llround(value.get<double>()));
 }
 
 std::string row(const std::string& label, const std::string& ring, const std::string& plain) {

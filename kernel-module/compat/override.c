@@ -30,35 +30,42 @@
 static struct proto_ops nlmmap_ops __ro_after_init;
 static const struct proto_ops *nlmmap_base __ro_after_init;
 
+static struct nlmmap_socket *nlmmap_socket_of(const struct socket *sock)
+{
+	/* Pairs with the smp_store_release() in nlmmap_override(): the core read
+	 * our operations before it called one, so the hash has the socket.
+	 */
+	smp_rmb();
+	return nlmmap_socket_find(sock->sk);
+}
+
 static int nlmmap_ops_mmap(struct file *file, struct socket *sock,
 			   struct vm_area_struct *vma)
 {
-	struct nlmmap_socket *socket = nlmmap_socket_find(sock->sk);
-
-	return nlmmap_socket_mmap(socket, vma);
+	return nlmmap_socket_mmap(nlmmap_socket_of(sock), vma);
 }
 
 static __poll_t nlmmap_ops_poll(struct file *file, struct socket *sock,
 				struct poll_table_struct *wait)
 {
-	struct nlmmap_socket *socket = nlmmap_socket_find(sock->sk);
-
-	/* netlink's own poll joins the socket's wait queue: the only one. The
-	 * barrier in sock_poll_wait() stands between that and our look at the
-	 * ring.
+	/* First netlink's own: it joins the socket's wait queue, the only one.
+	 * The barrier in sock_poll_wait() stands between that and our look at
+	 * the ring, which arms it.
 	 */
-	return nlmmap_base->poll(file, sock, wait) | nlmmap_socket_poll(socket);
+	__poll_t mask = nlmmap_base->poll(file, sock, wait);
+
+	return mask | nlmmap_socket_poll(nlmmap_socket_of(sock));
 }
 
 static void nlmmap_ops_show_fdinfo(struct seq_file *m, struct socket *sock)
 {
-	nlmmap_socket_show(nlmmap_socket_find(sock->sk), m);
+	nlmmap_socket_show(nlmmap_socket_of(sock), m);
 }
 
 static int nlmmap_ops_release(struct socket *sock)
 {
 	if (sock->sk)
-		nlmmap_socket_release(nlmmap_socket_find(sock->sk));
+		nlmmap_socket_release(nlmmap_socket_of(sock));
 	return nlmmap_base->release(sock);
 }
 
@@ -72,9 +79,7 @@ void nlmmap_override(struct socket *sock)
 {
 	/* The sender's socket holds a reference through its family. */
 	__module_get(THIS_MODULE);
-	/* Pairs with the core's read of sock->ops; what the new operations look
-	 * up was published by hash_add_rcu().
-	 */
+	/* Pairs with the smp_rmb() in nlmmap_socket_of(). */
 	smp_store_release(&sock->ops, &nlmmap_ops);
 }
 

@@ -94,7 +94,7 @@ Looked Ring::look_at(const nlmmap_record& record) noexcept {
         const auto* header = reinterpret_cast<const nlmsghdr*>(
             reinterpret_cast<const std::byte*>(&record) + header_bytes_);
         if (record.len >= sizeof(*header) && header->nlmsg_type == NLMMAP_MSG_GROUP_DELETED) {
-            const auto found = std::find(groups_.begin(), groups_.end(), record.group);
+            const auto found = std::ranges::find(groups_, record.group);
             if (found != groups_.end()) {
                 groups_.erase(found);
                 deserted_ = groups_.empty();
@@ -124,7 +124,7 @@ void Ring::joined(std::uint16_t group) {
 }
 
 void Ring::left(std::uint16_t group) noexcept {
-    const auto found = std::find(groups_.begin(), groups_.end(), group);
+    const auto found = std::ranges::find(groups_, group);
     if (found != groups_.end()) groups_.erase(found);
 }
 

@@ -167,8 +167,7 @@ std::vector<GroupInfo> Socket::groups() {
         [&] { found.clear(); });
     if (verdict.errnum != 0)
         throw Error(verdict.errnum, request.operation(), std::move(verdict.sentence));
-    std::sort(found.begin(), found.end(),
-              [](const GroupInfo& one, const GroupInfo& other) { return one.id < other.id; });
+    std::ranges::sort(found, {}, &GroupInfo::id);
     return found;
 }
 

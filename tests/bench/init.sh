@@ -1,5 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
+# shellcheck shell=dash
 # The bench's guest: loads the modules, measures, and powers off. What it found goes to ttyS1.
 export PATH=/bin
 mount -t proc proc /proc
@@ -8,7 +9,7 @@ mount -t devtmpfs dev /dev 2>/dev/null
 uname -r
 stty -F /dev/ttyS1 raw -echo
 # shellcheck disable=SC2046
-if insmod /modules/nlmmap.ko && insmod /modules/nlmmap_bench.ko; then
+if insmod /modules/nlmmap.ko plain_ring_bytes=4194304 && insmod /modules/nlmmap_bench.ko; then
     # 6.12 tests its ciphers for the first second or so after boot.
     sleep 3
     bench_guest --output /dev/ttyS1 $(cat /bench.arguments) || echo "bench_guest: $?"

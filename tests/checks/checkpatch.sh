@@ -9,7 +9,7 @@ status=0
 for module in $(modules); do
     # ring_user.h stands in for the kernel's primitives in user space: its types
     # and macros are what checkpatch would have it use.
-    mapfile -t sources < <(files -path "./$module/*.[ch]" ! -name ring_user.h | sed "s|^\./$module/||")
+    mapfile -t sources < <(module_sources "$module" | grep -v '/ring_user\.h$' | sed "s|^\./$module/||")
     echo "$module: ${#sources[@]} files"
     # From the module's folder, because checkpatch knows include/uapi by its path.
     (cd "$module" && perl "$checkpatch" --strict --no-tree --terse --show-types --no-summary --file "${sources[@]}") || status=1

@@ -16,3 +16,10 @@ files() {
 modules() {
     files -name Kbuild | xargs -n 1 dirname | sed 's|^\./||'
 }
+
+# module_sources MODULE: its C sources and headers. Programs in C++ may lie below it.
+module_sources() {
+    files -path "./$1/*.[ch]" | while read -r file; do
+        compgen -G "$(dirname "$file")/*.cc" >/dev/null || echo "$file"
+    done
+}

@@ -21,6 +21,6 @@ for module in $(modules); do
             echo "$file: the first line of a kernel module's file names GPL-2.0"
             status=1
         fi
-    done < <(files -path "./$module/*.[ch]")
+    done < <(module_sources "$module")
 done
 exit "$status"

@@ -2,11 +2,15 @@
 //
 // Who pays for a ring's memory, and what the kernel tells about rings.
 #include <gtest/gtest.h>
+#include <grp.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <nlmmap/nlmmap.hpp>
 #include <optional>
 #include <set>
@@ -34,18 +38,15 @@ TEST(LockedMemory, IsChargedToTheUserUpToTheLimitAndGivenBack) {
         for (int round = 0; round < 3; ++round) {
             RawSocket first;
             std::optional<RawSocket> second(std::in_place);
-            ASSERT_TRUE(eventually([&] { return first.setup(kRing).error == 0; }))
-                << "what the sockets of the last round were charged does not come back";
-            ASSERT_TRUE(eventually([&] { return second->setup(kRing).error == 0; }))
-                << "two fit exactly";
+            ASSERT_TRUE(succeeded(first.setup(kRing)))
+                << "what the sockets of the last round were charged has to be there again";
+            ASSERT_TRUE(succeeded(second->setup(kRing))) << "two fit exactly";
             RawSocket third;
             EXPECT_TRUE(refused(third.setup(kPage), ENOMEM)) << "not a page more";
             EXPECT_TRUE(refused(third.setup(kRing), ENOMEM));
             EXPECT_TRUE(refused(third.info(), ENODEV));
             second.reset();
-            // Memory is given back when no publisher can see it any more.
-            EXPECT_TRUE(eventually([&] { return third.setup(kRing).error == 0; }))
-                << "what a closed socket was charged does not come back";
+            ASSERT_TRUE(succeeded(third.setup(kRing))) << "a closed socket is charged no more";
             RawRing ring(third, kRing);
         }
     });
@@ -56,7 +57,7 @@ TEST(LockedMemory, OfOneUserIsNotAnothers) {
     std::optional<RawSocket> mine;
     as_user(kSomebody, [&] {
         mine.emplace();
-        ASSERT_TRUE(eventually([&] { return mine->setup(kRing).error == 0; }));
+        ASSERT_TRUE(succeeded(mine->setup(kRing)));
     });
     as_user(kSomebodyElse, [] {
         RawSocket theirs;
@@ -73,12 +74,12 @@ TEST(LockedMemory, StaysWithWhoSetTheRingUpWhenTheSocketIsPassedOn) {
     std::optional<RawSocket> passed;
     as_user(kSomebody, [&] {
         passed.emplace();
-        ASSERT_TRUE(eventually([&] { return passed->setup(kRing).error == 0; }));
+        ASSERT_TRUE(succeeded(passed->setup(kRing)));
     });
     as_user(kSomebodyElse, [&] {
         RawRing ring(*passed, kRing);
         RawSocket own;
-        EXPECT_TRUE(eventually([&] { return own.setup(kRing).error == 0; }))
+        EXPECT_TRUE(succeeded(own.setup(kRing)))
             << "who maps a ring is not charged for it";
     });
     as_user(kSomebody, [] {
@@ -88,7 +89,7 @@ TEST(LockedMemory, StaysWithWhoSetTheRingUpWhenTheSocketIsPassedOn) {
     passed.reset();
     as_user(kSomebody, [] {
         RawSocket more;
-        EXPECT_TRUE(eventually([&] { return more.setup(kRing).error == 0; }));
+        EXPECT_TRUE(succeeded(more.setup(kRing)));
     });
 }
 
@@ -106,13 +107,13 @@ TEST(LockedMemory, OfARefusedSetupIsNotCharged) {
             EXPECT_TRUE(refused(socket.setup(2 * kRing), ENOMEM));
             EXPECT_TRUE(refused(socket.setup(kRing + 1), EINVAL));
         }
-        EXPECT_TRUE(eventually([&] { return socket.setup(kRing).error == 0; }));
+        EXPECT_TRUE(succeeded(socket.setup(kRing)));
         for (int i = 0; i < 50; ++i) {
             EXPECT_TRUE(refused(socket.setup(kRing), EBUSY));
         }
         socket.close();
         RawSocket again;
-        EXPECT_TRUE(eventually([&] { return again.setup(kRing).error == 0; }));
+        EXPECT_TRUE(succeeded(again.setup(kRing)));
     });
 }
 
@@ -128,6 +129,50 @@ TEST(LockedMemory, IsNamedWithItsLimitToWhoAskedForTooMuch) {
                 << error.what();
         }
     });
+}
+
+// Root of a user namespace that an ordinary user made: it may do what it likes
+// in its own network namespace, and pays as the user that it is.
+TEST(LockedMemory, OfAUserNamespacesRootIsLimitedAsItsUsersIs) {
+    const MemlockLimit limit(kCharged);
+    Producer producer;
+    const std::string outside = unique_name("outside");
+    producer.add_group(outside, 0);
+    EXPECT_EQ(in_child([&]() -> std::string {
+                  if (setgroups(0, nullptr) != 0 || setresgid(1002, 1002, 1002) != 0 ||
+                      setresuid(1002, 1002, 1002) != 0 ||
+                      unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) {
+                      return std::string("becoming root of a user namespace: ") + strerror(errno);
+                  }
+                  const std::string inside = unique_name("inside");
+                  producer.add_group(inside, 0);
+                  RawSocket first;
+                  Outcome outcome = first.setup(kRing);
+                  if (outcome.error != 0) {
+                      return "SETUP: " + outcome.sentence;
+                  }
+                  if (first.join(inside).error != 0) {
+                      return "it cannot join a private group of its own namespace";
+                  }
+                  if (first.join(outside).error != ENOENT) {
+                      return "it sees a group of the namespace that it left";
+                  }
+                  RawSocket second;
+                  outcome = second.setup(kPage);
+                  return outcome.error == ENOMEM ? "" : "it is not limited by RLIMIT_MEMLOCK";
+              }),
+              "");
+}
+
+TEST(Memory, OfClosedSocketsIsFreed) {
+    // Much more than this machine has, one after the other.
+    const std::uint64_t machine = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * kPage;
+    constexpr std::uint32_t large = 64U << 20;
+    for (std::uint64_t sum = 0; sum < machine + machine / 4; sum += large) {
+        RawSocket socket;
+        ASSERT_TRUE(eventually([&] { return socket.setup(large).error == 0; }))
+            << "after " << (sum >> 20) << " MiB in all";
+    }
 }
 
 class Info : public testing::Test {

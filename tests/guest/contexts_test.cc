@@ -112,42 +112,45 @@ TEST_P(Interrupted, ProducersOfTheSameCpuAreAllHeardOrCounted) {
     const OnCpu here(kReaderCpu);
     Producer producer;
     const std::string name = unique_name("interrupted");
-    const std::uint32_t group = producer.add_group(name);
+    const std::uint32_t group = producer.add_group(name, NLMMAP_GROUP_PUBLIC, 8192);
+    std::uint64_t lost = 0;
     for (const bool in_place : {false, true}) {
-        RawMember first(name, 1 << 21);
-        RawMember second(name, 1 << 21);
+        // Large messages, so that most of the time a ring is locked.
         const Order thread{.group = group,
-                           .count = 6000,
-                           .min_bytes = 200,
+                           .count = 2500,
+                           .min_bytes = 4000,
                            .in_place = in_place,
                            .context = NLMMAP_TEST_KTHREAD,
                            .cpu = kProducerCpu};
         const Order interrupt{.group = group,
                               .count = 1000,
-                              .min_bytes = 200,
+                              .min_bytes = 4000,
                               .in_place = !in_place,
                               .context = GetParam(),
                               .first_producer = 1,
                               .cpu = kProducerCpu};
+        RawMember first(name, 16 << 20);
+        RawMember second(name, 16 << 20);
         auto below = producer.start(thread);
         const Published above = producer.publish(interrupt);
         below.get();
         EXPECT_EQ(above.refused, 0U);
         for (RawMember* member : {&first, &second}) {
-            const std::uint64_t seq = counter(member->socket, NLMMAP_A_SEQ);
+            EXPECT_EQ(counter(member->socket, NLMMAP_A_SEQ), thread.count + interrupt.count);
             Order both = thread;
             both.producers = 2;
             Check check(both);
             while (const auto record = member->ring.next()) {
                 check.message(record->message());
             }
-            EXPECT_EQ(seq, thread.count + interrupt.count);
             EXPECT_EQ(check.received() + member->ring.lost(), thread.count + interrupt.count);
-            if (GetParam() != NLMMAP_TEST_NMI) {
-                EXPECT_EQ(member->ring.lost(), 0U);
-            }
-            RecordProperty("lost", static_cast<int>(member->ring.lost()));
+            lost += member->ring.lost();
         }
+    }
+    if (GetParam() == NLMMAP_TEST_NMI) {
+        EXPECT_GT(lost, 0U) << "no NMI came while a ring was locked: this test showed nothing";
+    } else {
+        EXPECT_EQ(lost, 0U) << "an interrupt waits for the ring; there was room";
     }
 }
 

@@ -9,8 +9,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <optional>
 #include <string>
 #include <vector>
@@ -74,6 +76,25 @@ TEST_F(Mapping, IsRefusedBeforeTheSetup) {
     EXPECT_EQ(try_map(bare.fd(), kRest, PROT_READ, MAP_SHARED, kPage), ENODEV);
     EXPECT_TRUE(succeeded(bare.setup(kRing)));
     EXPECT_EQ(try_map(bare.fd(), kRest, PROT_READ, MAP_SHARED, kPage), 0);
+}
+
+TEST_F(Mapping, RacingWithTheSetupIsRefusedOrWorks) {
+    for (int round = 0; round < 20; ++round) {
+        RawSocket socket;
+        std::atomic<bool> ready{false};
+        auto mapper = std::async(std::launch::async, [&] {
+            int error = ENODEV;
+            while (error == ENODEV) {
+                error = try_map(socket.fd(), kRest, PROT_READ, MAP_SHARED, kPage);
+                ready = true;
+            }
+            return error;
+        });
+        while (!ready) {
+        }
+        ASSERT_TRUE(succeeded(socket.setup(kRing)));
+        EXPECT_EQ(mapper.get(), 0);
+    }
 }
 
 TEST_F(Mapping, GivesEachPartTheRightsThatTheContractSays) {

@@ -6,9 +6,12 @@
 #include <netlink/netlink.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <memory>
 #include <nlmmap/nlmmap.hpp>
 #include <string>
 #include <vector>
@@ -119,6 +122,20 @@ TEST_F(Plain, MembersMayUseLibnlAsWithAnyFamily) {
     EXPECT_EQ(check.missing(), 0U);
 }
 
+TEST_F(Plain, SubscribersOfTheLibraryHearTheSameAndMayGoOnAsking) {
+    nlmmap::Socket socket;
+    socket.subscribe(name_);
+    RawMember mapped(name_, 1 << 18);
+    const Order order{.group = group_, .count = 30, .min_bytes = 8, .max_bytes = 300};
+    producer_.publish(order);
+    EXPECT_EQ(socket.group(name_).members, 1U) << "a request in between takes nothing away";
+    EXPECT_EQ(receive_all(socket.fd(), order.count), read_all(mapped.ring));
+    socket.unsubscribe(name_);
+    producer_.publish(order);
+    EXPECT_TRUE(receive(socket.fd(), 50).empty());
+    EXPECT_THROW(socket.subscribe("no-such-group"), nlmmap::Error);
+}
+
 TEST_F(Plain, MembershipAndARingOnOneSocketBothHear) {
     RawMember both(name_, 1 << 18);
     ASSERT_EQ(both.socket.add_membership(group_), 0);
@@ -183,6 +200,18 @@ TEST_F(Plain, MembersAreToldThatTheGroupIsGone) {
     Reply reply;
     reply.payload.assign(datagrams[3].begin() + NLMSG_HDRLEN, datagrams[3].end());
     EXPECT_EQ(reply.get<std::uint32_t>(NLMMAP_A_GROUP_ID), group_);
+}
+
+TEST_F(Plain, ListenersAndRingsThatWereNeverBoundHear) {
+    const int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, family());
+    ASSERT_GE(fd, 0);
+    RawSocket unbound(fd);
+    ASSERT_TRUE(succeeded(unbound.setup(1 << 16))) << "the first request binds";
+    ASSERT_TRUE(succeeded(unbound.join(name_)));
+    ASSERT_EQ(unbound.add_membership(group_), 0);
+    RawRing ring(unbound, 1 << 16);
+    producer_.publish({.group = group_, .count = 2});
+    EXPECT_EQ(receive_all(fd, 2), read_all(ring));
 }
 
 TEST_F(Plain, MembersMayLeaveAndComeBack) {

@@ -177,6 +177,28 @@ TEST_P(Sleeping, ReaderUnderItsWatermarkIsToldThatAGroupIsGone) {
     EXPECT_EQ(record->message()->nlmsg_type, NLMMAP_MSG_GROUP_DELETED);
 }
 
+// An event loop may know the descriptor before the ring is set up.
+TEST_P(Sleeping, ReaderThatWaitedBeforeTheSetupIsWoken) {
+    const std::string name = unique_name("early");
+    const std::uint32_t group = producer_.add_group(name);
+    RawSocket socket;
+    auto sleeper = Sleeper::make(GetParam(), socket.fd());
+    ASSERT_FALSE(sleeper->sleep(std::chrono::milliseconds(1)));
+    auto reader = std::async(std::launch::async, [&]() -> std::string {
+        // The answers to SETUP and JOIN wake it too; the ring is what it waits for.
+        while (poll_now(socket.fd(), POLLRDBAND) == 0) {
+            if (!sleeper->sleep(kForEver)) {
+                return "slept through a message";
+            }
+        }
+        return "";
+    });
+    ASSERT_TRUE(succeeded(socket.setup(kPage)));
+    ASSERT_TRUE(succeeded(socket.join(name)));
+    producer_.publish({.group = group});
+    EXPECT_EQ(reader.get(), "");
+}
+
 class Waking : public testing::Test {
   protected:
     std::uint64_t wakeups(RawMember& member) { return counter(member.socket, NLMMAP_A_WAKEUPS); }
@@ -327,6 +349,37 @@ TEST_F(Waking, TellsALossToEveryoneWhoSleeps) {
     producer_.publish({.group = group_, .min_bytes = 100, .in_place = true, .room_bytes = 60});
     EXPECT_EQ(first.woken_by(), POLLIN);
     EXPECT_EQ(second.woken_by(), POLLIN);
+}
+
+TEST(ReceiverInAnEventLoop, IsArmedBeforeEachSleepWhereEdgesCount) {
+    Producer producer;
+    const std::string name = unique_name("loop");
+    const Order order{.group = producer.add_group(name),
+                      .count = 400,
+                      .context = NLMMAP_TEST_KTHREAD,
+                      .producers = 2,
+                      .burst = 3,
+                      .pause_us = 100};
+    Receiver receiver = Receiver::join(name);
+    const int epoll = epoll_create1(EPOLL_CLOEXEC);
+    epoll_event event{};
+    event.events = EPOLLRDBAND | EPOLLET;
+    ASSERT_EQ(epoll_ctl(epoll, EPOLL_CTL_ADD, receiver.fd(), &event), 0);
+    auto published = producer.start(order);
+    Check check(order);
+    while (check.received() < order.count * order.producers) {
+        for (const Record& record : receiver.read()) {
+            for (const nlmmap::Message& message : record) {
+                check.message(message.get());
+            }
+        }
+        if (check.received() == order.count * order.producers || receiver.arm()) {
+            continue;
+        }
+        ASSERT_EQ(epoll_wait(epoll, &event, 1, 30'000), 1) << "an edge was missed";
+    }
+    published.get();
+    close(epoll);
 }
 
 TEST(ReceiverWait, SaysWhyItReturned) {

@@ -25,7 +25,6 @@
 #include <system_error>
 #include <vector>
 
-#include "tools/nlmmap/arguments.h"
 #include "tools/nlmmap/clock.h"
 #include "tools/nlmmap/output.h"
 #include "tools/nlmmap/present.h"
@@ -257,7 +256,7 @@ TEST(Text, ShowsSizesExactly) {
     EXPECT_EQ(size_text(3ULL << 30), "3G");
 }
 
-TEST(Arguments, ReadSizesInUnitsOf1024) {
+TEST(Text, ReadsSizesInUnitsOf1024) {
     EXPECT_EQ(parse_size("0"), 0u);
     EXPECT_EQ(parse_size("4096"), 4096u);
     EXPECT_EQ(parse_size("64k"), 65536u);
@@ -267,7 +266,7 @@ TEST(Arguments, ReadSizesInUnitsOf1024) {
     EXPECT_EQ(parse_size("18446744073709551615"), UINT64_MAX);
 }
 
-TEST(Arguments, RefuseWhatIsNoSize) {
+TEST(Text, RefusesWhatIsNoSize) {
     for (const std::string_view text : {"", "k", "-1", "+1", " 1", "1 k", "1.5M", "1kk", "1x",
                                         "0x10", "1bk", "18446744073709551616", "17179869184G"}) {
         EXPECT_EQ(parse_size(text), std::nullopt) << text;

@@ -43,6 +43,7 @@ TEST_P(Producers, AreHeardInOrderAndEveryLossIsTold) {
     std::uint64_t last_seq = 0;
     {
         std::vector<std::jthread> threads;
+        threads.reserve(4);
         for (unsigned producer = 0; producer < producers; ++producer)
             threads.emplace_back([&, producer] {
                 for (std::uint64_t n = 0; n < each; ++n) {
@@ -89,6 +90,7 @@ TEST(Producers, LoseNothingWhileTheRingHasRoom) {
     Receiver receiver = kernel.receiver();
     {
         std::vector<std::jthread> threads;
+        threads.reserve(4);
         for (unsigned producer = 0; producer < 4; ++producer)
             threads.emplace_back([&, producer] {
                 for (std::uint64_t n = 0; n < each; ++n)

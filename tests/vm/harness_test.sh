@@ -107,6 +107,12 @@ echo "[ RUN      ] Suite.First"
 echo "[       OK ] Suite.First (1 ms)"
 exit 1
 END
+program says_ktap <<'END'
+echo "ok 1 - the first holds"
+echo "not ok 2 - the second holds"
+echo "# because of this"
+echo "1..3"
+END
 program panics <<'END'
 echo c >/proc/sysrq-trigger
 sleep 1000
@@ -120,7 +126,7 @@ boot good 60 30 passes
 check AGuestWhereAllIsWellPasses [ "$status" = 0 ]
 check AGuestWhereAllIsWellReportsItsCases case_passed passes script
 
-boot bad 60 2 passes fails warns hangs crashes ends_early fails_outside_of_cases
+boot bad 60 2 passes fails warns hangs crashes ends_early fails_outside_of_cases says_ktap
 check AFailingGuestFails [ "$status" = 1 ]
 check APassingProgramBesideThemStillPasses case_passed passes script
 check AFailingProgramIsReported case_failed fails script
@@ -130,7 +136,11 @@ check AProgramThatHangsIsReported case_failed hangs script
 check TheCaseThatACrashEndedIsReported case_failed crashes.Suite Second
 check ACrashBetweenCasesIsReported case_failed ends_early ran_to_its_end
 check AFailureOutsideOfCasesIsReported case_failed fails_outside_of_cases exit_status
-check NothingElseIsReported failures_are 7
+check ACaseInKtapThatHoldsPasses case_passed says_ktap "the first holds"
+check ACaseInKtapThatDoesNotHoldIsReported case_failed says_ktap "the second holds"
+check WhatExplainsAFailureInKtapIsShown grep -q "^    because of this" "$text"
+check ACaseInKtapThatIsMissingIsReported case_failed says_ktap ran_to_its_end
+check NothingElseIsReported failures_are 9
 
 echo absent.ko >"$TEST_TMPDIR/absent"
 MODULES_ORDER=$TEST_TMPDIR/absent boot no_module 60 30 passes

@@ -90,6 +90,11 @@ function result(verdict, name, directive) {
     fflush()
     running = ""; diagnostics = ""
 }
+# What explains a line of KTAP follows it, so it waits for the next one.
+function ktap_result() {
+    if (waiting != "") result(verdict, waiting, directive)
+    waiting = ""; diagnostics = ""
+}
 function case_name(line) {
     sub(/^\[[^]]*\] /, "", line)
     sub(/ \([0-9]+ ms\)$/, "", line)
@@ -107,20 +112,21 @@ function duration(line) {
 /^\[  FAILED  \] .*\([0-9]+ ms\)$/ { result("not ok", case_name($0), ""); next }
 expected == "" && /^1\.\.[0-9]+$/ { ktap = 1; planned = substr($0, 4); next }
 expected == "" && /^(not )?ok [0-9]+ / {
+    ktap_result()
     ktap = 1
     verdict = /^not/ ? "not ok" : "ok"
     sub(/^(not )?ok [0-9]+ (- )?/, "")
     directive = ""
     if (match($0, / # SKIP.*/)) { directive = substr($0, RSTART + 3); $0 = substr($0, 1, RSTART - 1) }
-    gsub(/ /, "_")
-    if (directive == "" && verdict == "ok") diagnostics = ""
-    result(verdict, $0, directive)
+    waiting = $0
     next
 }
-running != "" || expected == "" { if (length(diagnostics) < 20000) diagnostics = diagnostics "# " $0 "\n" }
+running != "" || expected == "" { if (length(diagnostics) < 20000) diagnostics = diagnostics (/^#/ ? "" : "# ") $0 "\n" }
 END {
+    script_says = diagnostics
     if (running != "") result("not ok", running, "did not end")
-    if (expected == "" && !ktap) printf "%s", diagnostics
+    ktap_result()
+    if (expected == "" && !ktap) printf "%s", script_says
     if (ktap) { expected = planned }
     kind = ktap || expected != "" ? "cases" : "script"
     print count + 0, failed + 0, kind, expected + 0, seen + 0 > "/tmp/converted"

@@ -8,17 +8,33 @@
 NLMMAP_SERIES="6.1 6.12"
 NLMMAP_KERNELS=
 
+# What apt offers, "linux-image-VERSION-cloud-amd64" a line, asked for once: each
+# question takes it a second.
+NLMMAP_OFFERS=
+nlmmap_kernel_offers() {
+    local series metas=(linux-image-cloud-amd64)
+    for series in $NLMMAP_SERIES; do
+        metas+=("linux-image-$series-cloud-amd64")
+    done
+    NLMMAP_OFFERS=$(LC_ALL=C apt-cache depends --important "${metas[@]}" 2>/dev/null | sed -n 's/^ *Depends: //p')
+}
+
 # The version that apt would install for a series; empty if it offers none.
 nlmmap_kernel_candidate() {
-    local series=$1 meta
-    for meta in "linux-image-$series-cloud-amd64" linux-image-cloud-amd64; do
-        LC_ALL=C apt-cache depends --important "$meta" 2>/dev/null |
-            sed -n "s/^ *Depends: linux-image-\(${series//./\\.}\.[^ ]*-cloud-amd64\)\$/\1/p"
-    done | head -n 1
+    [ -n "$NLMMAP_OFFERS" ] || nlmmap_kernel_offers
+    printf '%s\n' "$NLMMAP_OFFERS" |
+        sed -n "s/^linux-image-\(${1//./\\.}\.[^ ]*-cloud-amd64\)\$/\1/p" | sort -V | tail -n 1
 }
 
 nlmmap_kernel_series() {
     local series
+    nlmmap_kernel_offers
+    if [ -z "$NLMMAP_OFFERS" ]; then
+        # apt's lists are empty, or this is not Debian.
+        nlmmap_apt_ready
+        nlmmap_step "apt-get update" nlmmap_apt_get update || true
+        nlmmap_kernel_offers
+    fi
     for series in $NLMMAP_SERIES; do
         if [ -n "$(nlmmap_kernel_candidate "$series")" ] || [ -e "$NLMMAP_CACHE/kernels/series-$series" ]; then
             echo "$series"
@@ -146,18 +162,24 @@ nlmmap_require_kernels() {
     exec {lock}>"$NLMMAP_CACHE/kernels/.lock"
     flock "$lock"
     NLMMAP_KERNELS=
+    nlmmap_kernel_offers
     for series in "$@"; do
         if ! nlmmap_kernel_fetch "$series"; then
             # Lists may be empty, or name versions that are gone.
             nlmmap_apt_ready
             nlmmap_step "apt-get update" nlmmap_apt_get update || true
+            nlmmap_kernel_offers
             nlmmap_kernel_fetch "$series" || {
                 nlmmap_say "kernel $series cannot be had: apt has neither linux-image-$series-cloud-amd64 nor a linux-image-cloud-amd64 of that series"
                 return 1
             }
         fi
         version=$(nlmmap_kernel_version "$series")
-        mapfile -t -O "${#tools[@]}" tools < <(nlmmap_kernel_tools "$version" 2>/dev/null)
+        # Kept beside the kernel, because apt takes a second for each question.
+        if [ ! -s "$NLMMAP_CACHE/kernels/$version/packages" ]; then
+            nlmmap_kernel_tools "$version" >"$NLMMAP_CACHE/kernels/$version/packages"
+        fi
+        mapfile -t -O "${#tools[@]}" tools <"$NLMMAP_CACHE/kernels/$version/packages"
         NLMMAP_KERNELS="${NLMMAP_KERNELS:+$NLMMAP_KERNELS }$series=$NLMMAP_CACHE/kernels/$version"
     done
     exec {lock}>&-

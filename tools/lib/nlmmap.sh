@@ -27,4 +27,5 @@ PATH=$PATH:/usr/sbin:/sbin
 case $NLMMAP_CACHE in
 *[[:space:]:]*) nlmmap_die "the cache folder '$NLMMAP_CACHE' has a blank or a colon in its name, which kernel builds cannot take: set XDG_CACHE_HOME" ;;
 esac
-mkdir -p "$NLMMAP_LOGS"
+# Without a cache folder little works, but nlmmap_platform and -h still do.
+mkdir -p "$NLMMAP_LOGS" 2>/dev/null || true

@@ -30,7 +30,8 @@ nlmmap_step_log() {
 # is rewritten every second, elsewhere a line every 20 seconds.
 nlmmap_ticker() {
     local label=$1 log=$2 begun=$SECONDS last
-    while sleep 1; do
+    # It ends with the program too: an interrupt does not reach it.
+    while sleep 1 && kill -0 $$ 2>/dev/null; do
         last=$(tail -c 400 "$log" 2>/dev/null | tr '\r' '\n' | grep -av '^[[:space:]]*$' | tail -n 1 | tr -cd '[:print:]' | cut -c 1-70) || true
         if [ -t 2 ]; then
             printf '\r\033[K%s … %s  %s' "$label" "$(nlmmap_duration $((SECONDS - begun)))" "$last" >&2

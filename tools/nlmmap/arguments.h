@@ -5,15 +5,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <limits>
-#include <optional>
-#include <string>
-#include <string_view>
 
 namespace nlmmap::tool {
-
-// "4096", "64k", "1M", "2G", "1MiB": bytes in units of 1,024. Nothing if it is anything else or too
-// large for 64 bits.
-std::optional<std::uint64_t> parse_size(std::string_view text);
 
 // Replaces a size by its number of bytes.
 CLI::Validator size_up_to(std::uint64_t most = std::numeric_limits<std::int64_t>::max());

@@ -5,7 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <charconv>
 #include <iterator>
+#include <limits>
+#include <system_error>
 
 namespace nlmmap::tool {
 namespace {
@@ -134,6 +138,27 @@ std::string size_text(std::uint64_t bytes) {
         ++unit;
     }
     return unit == 0 ? fmt::format("{}", bytes) : fmt::format("{}{}", bytes, kUnits[unit - 1]);
+}
+
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+    std::uint64_t number = 0;
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, number);
+    if (error != std::errc()) return std::nullopt;
+    std::string suffix;
+    for (const char c : std::string_view(rest, static_cast<std::size_t>(end - rest))) {
+        suffix.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
+    }
+    if (suffix.empty() || suffix == "b") return number;
+    constexpr std::string_view kUnits = "kmg";
+    const std::size_t unit = kUnits.find(suffix.front());
+    const std::string_view after = std::string_view(suffix).substr(1);
+    if (unit == std::string_view::npos || !(after.empty() || after == "b" || after == "ib")) {
+        return std::nullopt;
+    }
+    const unsigned shift = 10 * (static_cast<unsigned>(unit) + 1);
+    if (number > std::numeric_limits<std::uint64_t>::max() >> shift) return std::nullopt;
+    return number << shift;
 }
 
 std::string printable(std::string_view text) {

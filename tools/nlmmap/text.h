@@ -36,6 +36,10 @@ std::vector<std::string> hex_dump(std::span<const std::byte> bytes);
 // 4096 is "4k", 1048576 is "1M", 1000 is "1000": exact, in units of 1,024.
 std::string size_text(std::uint64_t bytes);
 
+// "4096", "64k", "1M", "2G", "1MiB": bytes in units of 1,024. Nothing if it is anything else or too
+// large for 64 bits.
+std::optional<std::uint64_t> parse_size(std::string_view text);
+
 // What a shell or `ps` would show: unprintable bytes replaced by '?'.
 std::string printable(std::string_view text);
 

@@ -147,6 +147,7 @@ std::vector<std::string> shell(const std::string& script) {
 pid_t spawn(const std::vector<std::string>& arguments) {
     std::vector<std::string> copy = arguments;
     std::vector<char*> pointers;
+    pointers.reserve(copy.size() + 1);
     for (std::string& argument : copy) pointers.push_back(argument.data());
     pointers.push_back(nullptr);
     pid_t child = 0;

@@ -19,8 +19,9 @@
  * newest and counts it; nothing here ever waits for a reader.
  *
  * Contexts: publishing may be done from process, softirq and hardirq context
- * and with the scheduler's locks held. From NMI it may be done as well; a ring
- * whose lock is held at that moment loses the datagram and counts it.
+ * and with the scheduler's locks held, wherever RCU is watching. From NMI it may
+ * be done as well; a ring whose lock is held at that moment loses the datagram
+ * and counts it.
  * Publishing to a group from within itself (from a probe on a function that
  * publishing calls) deadlocks, as with any raw spinlock.
  */
@@ -66,6 +67,8 @@ struct nlmmap_members {
  * @net: its network namespace; NULL once that is gone. Not referenced.
  * @plain: serves the listeners without a ring; NULL if there are none
  * @last_bind: jiffies when a plain listener last asked to join
+ * @bound: one ever did, and was let
+ * @refused: bytes that nlmmap_begin() was asked for and are out of range
  * @name: unique in @net
  *
  * The first four are what publishing looks at. What changes, @members and
@@ -82,6 +85,8 @@ struct nlmmap_group {
 	struct net *net;
 	struct nlmmap_plain *plain;
 	unsigned long last_bind;
+	bool bound;
+	u32 refused;
 	char name[NLMMAP_GROUP_NAME_BYTES];
 };
 
@@ -145,7 +150,6 @@ struct nlmmap_started __nlmmap_begin_slow(const struct nlmmap_group *group,
 int __nlmmap_end_others(const struct nlmmap_members *members, u32 next,
 			const struct nlmmap_ring *filled,
 			const struct nlmsghdr *nlh, u32 len);
-bool __nlmmap_begin_refuse(const struct nlmmap_group *group, u32 max_bytes);
 
 /**
  * nlmmap_begin - start a message that is filled in place
@@ -158,13 +162,14 @@ bool __nlmmap_begin_refuse(const struct nlmmap_group *group, u32 max_bytes);
  *
  * If it returns true, interrupts are off and a ring's lock is held until
  * nlmmap_end(), which must follow: fill with the inline functions below, do not
- * sleep, do not publish in between, take no long. Inline, because a call and
+ * sleep, do not publish in between, take no long: nlmmap_end() copies to all
+ * members with interrupts off, so what is large is better published. Inline, because a call and
  * the spilled registers cost as much as the rest.
  *
  * Context: any, NMI too; see the top of this file.
  * Return: true if there is something to fill; false if nobody listens, no
  * reader has room (which the readers are told), or @max_bytes is out of range
- * (a bug in the caller, named once in the log).
+ * (a bug in the caller, named in the log when the group is unregistered).
  */
 static __always_inline bool nlmmap_begin(struct nlmmap_group *group,
 					 struct nlmmap_writer *writer,
@@ -176,11 +181,14 @@ static __always_inline bool nlmmap_begin(struct nlmmap_group *group,
 	struct nlmmap_ring *ring;
 	struct nlmsghdr *nlh;
 
-	if (unlikely(max_bytes - NLMSG_HDRLEN > group->max_bytes - NLMSG_HDRLEN))
-		return __nlmmap_begin_refuse(group, max_bytes);
+	/* No message here: who holds the scheduler's locks must not print. */
+	if (unlikely(max_bytes < NLMSG_HDRLEN || max_bytes > group->max_bytes)) {
+		WRITE_ONCE(group->refused, max_bytes);
+		return false;
+	}
 
 	local_irq_save(writer->irq_flags);
-	__this_cpu_inc(*group->published);
+	this_cpu_inc(*group->published);
 	members = rcu_dereference_sched(group->members);
 	if (unlikely(members->count != 1))
 		goto slow;

@@ -26,7 +26,7 @@
  *
  * Trust: user space may write anything into the consumer page at any time. Each
  * word of it is read once, bounded, and kept in the ring's own copy. The
- * producer page is written and never read back.
+ * producer page is read-only to user space, and producing never reads it back.
  */
 #ifndef _NET_NLMMAP_RING_H
 #define _NET_NLMMAP_RING_H
@@ -60,7 +60,10 @@
 #else
 #define nlmmap_lock(lock)		do_raw_spin_lock(lock)
 #define nlmmap_lock_second(lock)	do_raw_spin_lock(lock)
-#define nlmmap_trylock(lock)		__cond_lock(lock, do_raw_spin_trylock(lock))
+#define nlmmap_trylock(lock) ({						\
+	raw_spinlock_t *__lock = (lock);				\
+	__cond_lock(__lock, do_raw_spin_trylock(__lock));		\
+})
 #define nlmmap_unlock(lock)		do_raw_spin_unlock(lock)
 #endif
 #else
@@ -293,7 +296,7 @@ static __always_inline bool nlmmap_ring_reach(struct nlmmap_ring *ring, u64 posi
 	ring->seq++;
 	ring->position = position;
 	/* Pairs with the load-acquire of producer.position in the reader:
-	 * Receiver::read(), or nlmmap_plain_work() in the kernel.
+	 * Receiver::read(), or nlmmap_plain_drain() in the kernel.
 	 */
 	smp_store_release(&ring->producer->position, position);
 	return position >= ring->wake_at;

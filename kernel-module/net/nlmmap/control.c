@@ -29,6 +29,9 @@ static const struct nla_policy nlmmap_group_policy[NLMMAP_A_GROUP_ID + 1] = {
 /* Requests that take no attributes at all. */
 static const struct nla_policy nlmmap_empty_policy[1];
 
+/* What a NLMMAP_MSG_SOCKET needs without its groups, generously. */
+#define NLMMAP_ANSWER_BYTES	512
+
 /* What a question about sockets and its answer share. */
 struct nlmmap_answer {
 	struct sk_buff *skb;
@@ -37,6 +40,7 @@ struct nlmmap_answer {
 	u32 portid;
 	u32 seq;
 	int flags;
+	u32 largest;
 };
 
 static int nlmmap_put_joined(struct sk_buff *skb, const struct nlmmap_socket *socket)
@@ -63,7 +67,7 @@ static size_t nlmmap_socket_answer_bytes(const struct nlmmap_socket *socket)
 	size_t groups = min_t(size_t, NLMMAP_GROUPS,
 			      socket->memory.data_bytes / 4 / NLMMAP_NOTICE_BYTES);
 
-	return 512 + groups * nla_total_size(sizeof(u32));
+	return NLMMAP_ANSWER_BYTES + groups * nla_total_size(sizeof(u32));
 }
 
 static int nlmmap_put_socket(const struct nlmmap_answer *answer,
@@ -81,7 +85,7 @@ static int nlmmap_put_socket(const struct nlmmap_answer *answer,
 	if (nla_put_u32(skb, NLMMAP_A_ABI_VERSION, NLMMAP_ABI_VERSION) ||
 	    nlmmap_put_u64_attr(skb, NLMMAP_A_FEATURES, NLMMAP_FEATURE_TIME) ||
 	    nla_put_u32(skb, NLMMAP_A_RX_BYTES, socket->memory.data_bytes) ||
-	    nla_put_u32(skb, NLMMAP_A_FLAGS, socket->rx.producer->features) ||
+	    nla_put_u32(skb, NLMMAP_A_FLAGS, socket->flags) ||
 	    nla_put_u32(skb, NLMMAP_A_HEADER_BYTES, socket->rx.header_bytes) ||
 	    nla_put_u32(skb, NLMMAP_A_PORTID, socket->portid) ||
 	    nlmmap_put_u64_attr(skb, NLMMAP_A_INODE, sock_i_ino(socket->sk)) ||
@@ -187,7 +191,7 @@ static int nlmmap_do_setup(struct sk_buff *skb, struct nlmsghdr *nlh,
 	setup.portid = NETLINK_CB(skb).portid;
 
 	/* Before the set-up, which cannot be undone. */
-	reply = nlmsg_new(512, GFP_KERNEL);
+	reply = nlmsg_new(NLMMAP_ANSWER_BYTES, GFP_KERNEL);
 	if (!reply) {
 		NL_SET_ERR_MSG(extack, "no memory for the answer");
 		return -ENOMEM;
@@ -227,6 +231,7 @@ static int nlmmap_do_join(struct sk_buff *skb, struct nlmsghdr *nlh,
 	struct nlattr *tb[NLMMAP_A_GROUP_ID + 1];
 	struct nlmmap_socket *socket;
 	struct nlmmap_group *group;
+	bool admin = nlmmap_is_admin(skb);
 	int err;
 
 	err = nlmsg_parse(nlh, 0, tb, NLMMAP_A_GROUP_ID, nlmmap_group_policy, extack);
@@ -242,11 +247,11 @@ static int nlmmap_do_join(struct sk_buff *skb, struct nlmsghdr *nlh,
 		err = PTR_ERR(group);
 	} else if (nlh->nlmsg_type == NLMMAP_MSG_LEAVE) {
 		err = nlmmap_group_leave(group, socket, extack);
-	} else if (!(group->flags & NLMMAP_GROUP_PUBLIC) && !nlmmap_is_admin(skb)) {
+	} else if (!(group->flags & NLMMAP_GROUP_PUBLIC) && !admin) {
 		NL_SET_ERR_MSG(extack, "the group is not public: joining takes CAP_NET_ADMIN");
 		err = -EPERM;
 	} else {
-		err = nlmmap_group_join(group, socket, extack);
+		err = nlmmap_group_join(group, socket, admin, extack);
 	}
 	mutex_unlock(&nlmmap_group_mutex);
 	return err;
@@ -260,6 +265,20 @@ static int nlmmap_dump_socket(struct nlmmap_socket *socket, void *arg)
 	if (sock_net(socket->sk) != answer->net)
 		return 0;
 	return nlmmap_put_socket(answer, socket);
+}
+
+static int nlmmap_measure_socket(struct nlmmap_socket *socket, void *arg)
+{
+	struct nlmmap_answer *answer = arg;
+	const struct list_head *at;
+	u32 bytes = NLMMAP_ANSWER_BYTES;
+
+	if (sock_net(socket->sk) != answer->net)
+		return 0;
+	list_for_each(at, &socket->memberships)
+		bytes += nla_total_size(sizeof(u32));
+	answer->largest = max(answer->largest, bytes);
+	return 0;
 }
 
 static int nlmmap_dump_sockets(struct sk_buff *skb, struct netlink_callback *cb)
@@ -286,6 +305,31 @@ static int nlmmap_dump_sockets(struct sk_buff *skb, struct netlink_callback *cb)
 	return skb->len;
 }
 
+/* So that the dump's buffer is no larger than it has to be: readers come with
+ * 8 KiB, or less.
+ */
+static u32 nlmmap_largest_answer(const struct net *net)
+{
+	unsigned long bucket = 0, index = 0;
+	struct nlmmap_answer answer = { .net = net };
+
+	mutex_lock(&nlmmap_group_mutex);
+	nlmmap_socket_walk(nlmmap_measure_socket, &bucket, &index, &answer);
+	mutex_unlock(&nlmmap_group_mutex);
+	return answer.largest;
+}
+
+static int nlmmap_dump_start(struct sk_buff *skb, const struct nlmsghdr *nlh,
+			     struct netlink_dump_control *control,
+			     struct netlink_ext_ack *extack)
+{
+	int err = netlink_dump_start(skb->sk, skb, nlh, control);
+
+	if (err == -EBUSY)
+		NL_SET_ERR_MSG(extack, "a dump is under way on this socket: read it to its end");
+	return err;
+}
+
 static int nlmmap_do_socket_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 				struct netlink_ext_ack *extack)
 {
@@ -299,15 +343,14 @@ static int nlmmap_do_socket_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 	if ((nlh->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP) {
 		struct netlink_dump_control control = {
 			.dump = nlmmap_dump_sockets,
-			/* The largest answer, see above. */
-			.min_dump_alloc = 512 + NLMMAP_GROUPS * 8,
+			.min_dump_alloc = nlmmap_largest_answer(sock_net(skb->sk)),
 		};
 
 		if (!nlmmap_is_admin(skb)) {
 			NL_SET_ERR_MSG(extack, "seeing all sockets takes CAP_NET_ADMIN");
 			return -EPERM;
 		}
-		return netlink_dump_start(skb->sk, skb, nlh, &control);
+		return nlmmap_dump_start(skb, nlh, &control, extack);
 	}
 	socket = nlmmap_sender(skb, extack);
 	if (IS_ERR(socket))
@@ -327,16 +370,17 @@ static int nlmmap_dump_groups(struct sk_buff *skb, struct netlink_callback *cb)
 	unsigned long at = 0;
 
 	/* Groups are appended; one that goes meanwhile moves the others up, so
-	 * one may be missed: NLM_F_DUMP_INTR would say so, but the core keeps
-	 * that for families with a generation count.
+	 * one may be missed: then the reader finds NLM_F_DUMP_INTR.
 	 */
 	mutex_lock(&nlmmap_group_mutex);
+	cb->seq = nlmmap_group_generation;
 	list_for_each_entry(group, &nlmmap_groups, node) {
 		if (group->net != net || at++ < cb->args[0])
 			continue;
 		if (nlmmap_put_group(skb, group, NETLINK_CB(cb->skb).portid,
 				     cb->nlh->nlmsg_seq, NLM_F_MULTI))
 			break;
+		nl_dump_check_consistent(cb, nlmsg_hdr(skb));
 		cb->args[0] = at;
 	}
 	mutex_unlock(&nlmmap_group_mutex);
@@ -359,7 +403,7 @@ static int nlmmap_do_group_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 			.dump = nlmmap_dump_groups,
 		};
 
-		return netlink_dump_start(skb->sk, skb, nlh, &control);
+		return nlmmap_dump_start(skb, nlh, &control, extack);
 	}
 	reply = nlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
 	if (!reply) {

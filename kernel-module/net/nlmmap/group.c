@@ -12,13 +12,9 @@
  * A group lives from nlmmap_group_register() to nlmmap_group_unregister(); its
  * network namespace may go before. Publishers see the members through RCU: an
  * array of them is never changed, but replaced and freed after a grace period.
- *
- * Numbers: netlink's groups are numbers, and a plain listener stays one until
- * its socket is closed: nothing exported can expel it. So the number of a group
- * that was not public is never used again; that of a public one only for
- * another public group, the oldest first, while nobody listens.
  */
-#include <linux/ctype.h>
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/export.h>
 #include <linux/jiffies.h>
 #include <linux/netlink.h>
@@ -28,29 +24,20 @@
 #include <net/netns/generic.h>
 
 #include "group.h"
+#include "number.h"
 #include "plain.h"
 #include "socket.h"
 
-/* How long a bind may take from our consent to the core's list. */
-#define NLMMAP_BIND_GRACE	(10 * HZ)
-
-/* So many numbers rest before the first of them is used again, as long as
- * there are fresh ones.
- */
-#define NLMMAP_NUMBERS_RESTING	16
+/* Bytes that nlmmap_end() copies at most, to all members, with interrupts off. */
+#define NLMMAP_FANOUT_MAX	(4 << 20)
 
 /* Groups, members, memberships; see above. */
 DEFINE_MUTEX(nlmmap_group_mutex);
 LIST_HEAD(nlmmap_groups);
 uint nlmmap_max_members = 256;
 
-/* Under nlmmap_group_mutex. */
-static u16 nlmmap_next_number = 1;
-static u16 nlmmap_resting[NLMMAP_GROUPS];
-static u16 nlmmap_resting_count;
-
-static void nlmmap_plain_review(struct work_struct *work);
-static DECLARE_DELAYED_WORK(nlmmap_plain_review_work, nlmmap_plain_review);
+/* Changes whenever nlmmap_groups does; under nlmmap_group_mutex. */
+u32 nlmmap_group_generation = 1;
 
 /**
  * nlmmap_group_by_name - find a group
@@ -110,7 +97,15 @@ static void nlmmap_members_replace(struct nlmmap_group *group,
 	kfree_rcu(old, rcu);
 }
 
-static int nlmmap_members_add(struct nlmmap_group *group, struct nlmmap_ring *ring)
+/**
+ * nlmmap_members_add - one more ring hears a group
+ * @group: found under the mutex
+ * @ring: not a member
+ *
+ * Context: nlmmap_group_mutex is held. May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int nlmmap_members_add(struct nlmmap_group *group, struct nlmmap_ring *ring)
 {
 	struct nlmmap_members *old, *new;
 	u32 i;
@@ -129,8 +124,19 @@ static int nlmmap_members_add(struct nlmmap_group *group, struct nlmmap_ring *ri
 	return 0;
 }
 
-static int nlmmap_members_remove(struct nlmmap_group *group,
-				 struct nlmmap_ring *ring, gfp_t gfp)
+/**
+ * nlmmap_members_remove - a ring hears a group no more
+ * @group: found under the mutex
+ * @ring: a member
+ * @gfp: with __GFP_NOFAIL this cannot fail
+ *
+ * A publisher that is at work right now may still reach the ring, until a grace
+ * period has passed.
+ *
+ * Context: nlmmap_group_mutex is held. May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int nlmmap_members_remove(struct nlmmap_group *group, struct nlmmap_ring *ring, gfp_t gfp)
 {
 	struct nlmmap_members *old, *new;
 	u32 i, kept = 0;
@@ -166,17 +172,47 @@ static void nlmmap_membership_free(struct nlmmap_membership *membership)
 	kfree(membership);
 }
 
+static u32 nlmmap_group_rings_of(const struct nlmmap_group *group, kuid_t uid)
+{
+	const struct nlmmap_members *members;
+	u32 i, count = 0;
+
+	members = rcu_dereference_protected(group->members,
+					    lockdep_is_held(&nlmmap_group_mutex));
+	for (i = 0; i < members->count; i++)
+		if ((!group->plain || members->rings[i] != nlmmap_plain_ring(group->plain)) &&
+		    uid_eq(container_of(members->rings[i], struct nlmmap_socket, rx)->uid, uid))
+			count++;
+	return count;
+}
+
+/* Every ring costs each publisher a copy. So there is an end to them, and no
+ * ordinary user can take all the places: a quarter is kept for administrators,
+ * and one user gets an eighth.
+ */
+static bool nlmmap_group_full(const struct nlmmap_group *group,
+			      const struct nlmmap_socket *socket, bool admin)
+{
+	u32 limit = READ_ONCE(nlmmap_max_members);
+
+	if (admin)
+		return group->ring_count >= limit;
+	return group->ring_count >= limit - limit / 4 ||
+	       nlmmap_group_rings_of(group, socket->uid) >= max(limit / 8, 1u);
+}
+
 /**
  * nlmmap_group_join - a group's messages go to a socket's ring from now on
  * @group: found under the mutex; the right to join was tested
  * @socket: set up
+ * @admin: the asker has CAP_NET_ADMIN in the network namespace
  * @extack: for the sentence, or NULL
  *
  * Context: nlmmap_group_mutex is held. May sleep.
  * Return: 0 or a negative error as the uapi header says.
  */
 int nlmmap_group_join(struct nlmmap_group *group, struct nlmmap_socket *socket,
-		      struct netlink_ext_ack *extack)
+		      bool admin, struct netlink_ext_ack *extack)
 {
 	struct nlmmap_membership *membership;
 	int err;
@@ -186,12 +222,16 @@ int nlmmap_group_join(struct nlmmap_group *group, struct nlmmap_socket *socket,
 		NL_SET_ERR_MSG(extack, "the socket is a member of this group already");
 		return -EALREADY;
 	}
+	if ((u64)(group->ring_count + 1) * group->max_bytes > NLMMAP_FANOUT_MAX) {
+		NL_SET_ERR_MSG(extack, "too many rings for a group with so large messages");
+		return -ENOSPC;
+	}
 	if (group->max_bytes > socket->memory.data_bytes / 4) {
 		NL_SET_ERR_MSG(extack, "ring is under four times the group's max_bytes");
 		return -EMSGSIZE;
 	}
-	if (group->ring_count >= READ_ONCE(nlmmap_max_members)) {
-		NL_SET_ERR_MSG(extack, "the group has as many rings as the module's max_members");
+	if (nlmmap_group_full(group, socket, admin)) {
+		NL_SET_ERR_MSG(extack, "the group is full: see the module's max_members");
 		return -ENOSPC;
 	}
 	membership = kmalloc(sizeof(*membership), GFP_KERNEL_ACCOUNT);
@@ -277,48 +317,6 @@ void nlmmap_group_leave_all(struct nlmmap_socket *socket)
 	mutex_unlock(&nlmmap_group_mutex);
 }
 
-static struct sock *nlmmap_kernel_sock(const struct net *net)
-{
-	struct nlmmap_net *nn = net_generic(net, nlmmap_net_id);
-
-	return nn->sock;
-}
-
-static int nlmmap_number_reuse(const struct net *net)
-{
-	u16 i, number;
-
-	for (i = 0; i < nlmmap_resting_count; i++) {
-		number = nlmmap_resting[i];
-		if (netlink_has_listeners(nlmmap_kernel_sock(net), number))
-			continue;
-		nlmmap_resting_count--;
-		memmove(&nlmmap_resting[i], &nlmmap_resting[i + 1],
-			(nlmmap_resting_count - i) * sizeof(nlmmap_resting[0]));
-		return number;
-	}
-	return -ENOSPC;
-}
-
-static int nlmmap_number_get(const struct net *net, u32 flags)
-{
-	int number = -ENOSPC;
-
-	if (flags & NLMMAP_GROUP_PUBLIC &&
-	    (nlmmap_resting_count >= NLMMAP_NUMBERS_RESTING ||
-	     nlmmap_next_number > NLMMAP_GROUPS))
-		number = nlmmap_number_reuse(net);
-	if (number < 0 && nlmmap_next_number <= NLMMAP_GROUPS)
-		number = nlmmap_next_number++;
-	return number;
-}
-
-static void nlmmap_number_put(u16 number, u32 flags)
-{
-	if (flags & NLMMAP_GROUP_PUBLIC)
-		nlmmap_resting[nlmmap_resting_count++] = number;
-}
-
 static bool nlmmap_name_valid(const char *name)
 {
 	size_t i, len = strnlen(name, NLMMAP_GROUP_NAME_BYTES);
@@ -326,7 +324,7 @@ static bool nlmmap_name_valid(const char *name)
 	if (!len || len == NLMMAP_GROUP_NAME_BYTES)
 		return false;
 	for (i = 0; i < len; i++)
-		if (!islower(name[i]) && !isdigit(name[i]) && !strchr("_-.", name[i]))
+		if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789_-.", name[i]))
 			return false;
 	return true;
 }
@@ -342,8 +340,8 @@ static bool nlmmap_name_valid(const char *name)
  * Context: process, may sleep.
  * Return: the group, or ERR_PTR(): -EINVAL for a bad name, flag or max_bytes,
  * -EEXIST if the name is taken in @net, -ENOSPC if the family's 1024 numbers
- * are used up (those of private groups come back only when the module is
- * loaded again), -ENOMEM.
+ * are used up (those of private groups that had plain listeners come back only
+ * when the module is loaded again), -ENOMEM.
  */
 struct nlmmap_group *nlmmap_group_register(struct net *net,
 					   const struct nlmmap_group_config *config)
@@ -378,11 +376,12 @@ struct nlmmap_group *nlmmap_group_register(struct net *net,
 	err = -EEXIST;
 	if (nlmmap_group_by_name(net, group->name))
 		goto err_unlock;
-	err = nlmmap_number_get(net, group->flags);
+	err = nlmmap_number_get(nlmmap_kernel_sock(net), group->flags);
 	if (err < 0)
 		goto err_unlock;
 	group->id = err;
 	list_add_tail(&group->node, &nlmmap_groups);
+	nlmmap_group_generation++;
 	mutex_unlock(&nlmmap_group_mutex);
 	return group;
 
@@ -421,12 +420,14 @@ static void nlmmap_group_silence(struct nlmmap_group *group,
 		nlmmap_membership_free(membership);
 	}
 	list_del(&group->node);
-	group->plain = NULL;
-	/* No publisher sees the old members after this. */
-	synchronize_rcu();
-	kfree(old);
-	if (plain)
+	nlmmap_group_generation++;
+	kfree_rcu(old, rcu);
+	if (plain) {
+		/* No publisher sees its ring after this. */
+		synchronize_rcu();
 		nlmmap_plain_stop(plain, true);
+	}
+	group->plain = NULL;
 	group->net = NULL;
 }
 
@@ -448,9 +449,12 @@ void nlmmap_group_unregister(struct nlmmap_group *group)
 		none = nlmmap_members_alloc(0, GFP_KERNEL | __GFP_NOFAIL);
 		nlmmap_group_silence(group, none);
 	}
-	nlmmap_number_put(group->id, group->flags);
+	nlmmap_number_put(group);
 	mutex_unlock(&nlmmap_group_mutex);
 
+	if (group->refused)
+		pr_warn("group %s: its producer began %u bytes; the limits are %u and %u\n",
+			group->name, group->refused, NLMSG_HDRLEN, group->max_bytes);
 	kfree(rcu_dereference_protected(group->members, true));
 	free_percpu(group->published);
 	kfree(group);
@@ -520,108 +524,4 @@ u64 nlmmap_group_published(const struct nlmmap_group *group)
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(group->published, cpu));
 	return sum;
-}
-
-static int nlmmap_plain_serve(struct nlmmap_group *group)
-{
-	struct nlmmap_plain *plain;
-	int err;
-
-	plain = nlmmap_plain_start(group->net, group->id, group->max_bytes);
-	if (IS_ERR(plain))
-		return PTR_ERR(plain);
-	err = nlmmap_members_add(group, nlmmap_plain_ring(plain));
-	if (err) {
-		nlmmap_plain_stop(plain, false);
-		return err;
-	}
-	group->plain = plain;
-	return 0;
-}
-
-/**
- * nlmmap_group_bind - a plain socket asks to hear a group
- * @net: the socket's
- * @id: the group's number
- *
- * Called by the core for NETLINK_ADD_MEMBERSHIP and bind(), before it takes
- * effect, without the core's table locked.
- *
- * Context: process, the asker's; may sleep.
- * Return: 0, -ENOENT, -EPERM or -ENOMEM.
- */
-int nlmmap_group_bind(struct net *net, int id)
-{
-	struct nlmmap_group *group;
-	int err = 0;
-
-	mutex_lock(&nlmmap_group_mutex);
-	group = nlmmap_group_by_id(net, id);
-	if (!group)
-		err = -ENOENT;
-	else if (!(group->flags & NLMMAP_GROUP_PUBLIC) &&
-		 !ns_capable(net->user_ns, CAP_NET_ADMIN))
-		err = -EPERM;
-	else if (!group->plain)
-		err = nlmmap_plain_serve(group);
-	if (!err)
-		group->last_bind = jiffies;
-	mutex_unlock(&nlmmap_group_mutex);
-	return err;
-}
-
-/**
- * nlmmap_group_unbind - a plain socket hears a group no more
- * @net: the socket's
- * @id: the group's number
- *
- * The core's calls of bind and unbind do not balance, so nothing is counted:
- * whether anybody listens is looked up later.
- *
- * Context: process; the core's table may be locked, so no mutex is taken.
- */
-void nlmmap_group_unbind(struct net *net, int id)
-{
-	mod_delayed_work(system_wq, &nlmmap_plain_review_work, NLMMAP_BIND_GRACE);
-}
-
-/* Stops serving groups that lost their last plain listener. A bind that we
- * agreed to may not be in the core's list yet; NLMMAP_BIND_GRACE is for that,
- * and should one ever take longer, the next review finds it listening.
- */
-static void nlmmap_plain_review(struct work_struct *work)
-{
-	struct nlmmap_group *group;
-	bool again = false;
-
-	mutex_lock(&nlmmap_group_mutex);
-	list_for_each_entry(group, &nlmmap_groups, node) {
-		bool heard = netlink_has_listeners(nlmmap_kernel_sock(group->net),
-						   group->id);
-
-		if (heard && !group->plain) {
-			again |= nlmmap_plain_serve(group) != 0;
-		} else if (!heard && group->plain) {
-			again = true;
-			if (time_before(jiffies, group->last_bind + NLMMAP_BIND_GRACE) ||
-			    nlmmap_members_remove(group, nlmmap_plain_ring(group->plain),
-						  GFP_KERNEL))
-				continue;
-			synchronize_rcu();
-			nlmmap_plain_stop(group->plain, false);
-			group->plain = NULL;
-		}
-	}
-	if (again)
-		queue_delayed_work(system_wq, &nlmmap_plain_review_work,
-				   NLMMAP_BIND_GRACE);
-	mutex_unlock(&nlmmap_group_mutex);
-}
-
-/**
- * nlmmap_group_exit - at module unload, after the last group was unregistered
- */
-void nlmmap_group_exit(void)
-{
-	cancel_delayed_work_sync(&nlmmap_plain_review_work);
 }

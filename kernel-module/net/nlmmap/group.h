@@ -8,6 +8,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
+#include <net/netns/generic.h>
 #include <net/nlmmap.h>
 
 struct net;
@@ -42,18 +43,28 @@ extern unsigned int nlmmap_net_id;
 extern struct mutex nlmmap_group_mutex;
 extern struct list_head nlmmap_groups;
 extern uint nlmmap_max_members;
+extern u32 nlmmap_group_generation;
 
 struct nlmmap_group *nlmmap_group_by_name(const struct net *net, const char *name);
 struct nlmmap_group *nlmmap_group_by_id(const struct net *net, u32 id);
 int nlmmap_group_join(struct nlmmap_group *group, struct nlmmap_socket *socket,
-		      struct netlink_ext_ack *extack);
+		      bool admin, struct netlink_ext_ack *extack);
 int nlmmap_group_leave(struct nlmmap_group *group, struct nlmmap_socket *socket,
 		       struct netlink_ext_ack *extack);
 void nlmmap_group_leave_all(struct nlmmap_socket *socket);
 u64 nlmmap_group_published(const struct nlmmap_group *group);
+int nlmmap_members_add(struct nlmmap_group *group, struct nlmmap_ring *ring);
+int nlmmap_members_remove(struct nlmmap_group *group, struct nlmmap_ring *ring, gfp_t gfp);
 int nlmmap_group_bind(struct net *net, int id);
 void nlmmap_group_unbind(struct net *net, int id);
 void nlmmap_group_net_exit(struct net *net);
-void nlmmap_group_exit(void);
+void nlmmap_listen_exit(void);
+
+static inline struct sock *nlmmap_kernel_sock(const struct net *net)
+{
+	struct nlmmap_net *nn = net_generic(net, nlmmap_net_id);
+
+	return nn->sock;
+}
 
 #endif /* _NLMMAP_GROUP_H */

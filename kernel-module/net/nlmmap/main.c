@@ -17,6 +17,12 @@
 #include "plain.h"
 #include "socket.h"
 
+/* As the Kconfig entry in a kernel tree says it. */
+#if !defined(CONFIG_MMU) || !defined(CONFIG_64BIT) || \
+	defined(CONFIG_ARCH_HAS_CPU_CACHE_ALIASING)
+#error "nlmmap needs an MMU, 64 bits, and caches that do not alias"
+#endif
+
 unsigned int nlmmap_net_id;
 
 static int nlmmap_family = NETLINK_NLMMAP;
@@ -46,7 +52,10 @@ static int __net_init nlmmap_net_init(struct net *net)
 	};
 
 	nn->sock = netlink_kernel_create(net, nlmmap_family, &cfg);
-	return nn->sock ? 0 : -EADDRINUSE;
+	if (nn->sock)
+		return 0;
+	/* Only at load can somebody else have the number. */
+	return net_eq(net, &init_net) ? -EADDRINUSE : -ENOMEM;
 }
 
 static void __net_exit nlmmap_net_exit(struct net *net)
@@ -73,6 +82,14 @@ static int __init nlmmap_init(void)
 		       nlmmap_family, MAX_LINKS - 1);
 		return -EINVAL;
 	}
+	/* The core has it without a kernel socket, and would take us for one more
+	 * of its users: without our rules of who may hear what.
+	 */
+	if (nlmmap_family == NETLINK_USERSOCK) {
+		pr_err("family=%d: netlink protocol %d is taken (NETLINK_USERSOCK)\n",
+		       nlmmap_family, nlmmap_family);
+		return -EADDRINUSE;
+	}
 	err = nlmmap_override_init();
 	if (err)
 		return err;
@@ -92,6 +109,7 @@ static int __init nlmmap_init(void)
 	return 0;
 
 err_plain_exit:
+	nlmmap_listen_exit();
 	nlmmap_plain_exit();
 err_socket_exit:
 	nlmmap_socket_exit();
@@ -101,7 +119,7 @@ err_socket_exit:
 static void __exit nlmmap_exit(void)
 {
 	unregister_pernet_subsys(&nlmmap_net_ops);
-	nlmmap_group_exit();
+	nlmmap_listen_exit();
 	nlmmap_plain_exit();
 	nlmmap_socket_exit();
 }

@@ -23,30 +23,80 @@ static void nlmmap_pages_free(struct page **pages, u32 count)
 }
 
 /**
- * nlmmap_memory_alloc - get zeroed pages and map them, the data twice
- * @memory: what to fill; nlmmap_memory_free() undoes it
- * @data_bytes: a power of two, at least a page
+ * nlmmap_memory_charge - count pages as locked memory of the current user
+ * @memory: zeroed
+ * @data_bytes: of the ring that is to be allocated
  *
- * Context: process, may sleep. The pages count against the caller's memory
- * cgroup.
- * Return: 0 or -ENOMEM.
+ * Before the pages exist, so that nobody has more than the limit even for a
+ * moment. The user that sets a ring up is charged until the ring is freed,
+ * wherever the socket goes in between.
+ *
+ * Context: process.
+ * Return: 0, or -ENOMEM if that is over RLIMIT_MEMLOCK and the caller has no
+ * CAP_IPC_LOCK.
  */
-int nlmmap_memory_alloc(struct nlmmap_memory *memory, u32 data_bytes)
+int nlmmap_memory_charge(struct nlmmap_memory *memory, u32 data_bytes)
+{
+	u32 count = NLMMAP_CONTROL_PAGES + (data_bytes >> PAGE_SHIFT);
+	struct user_struct *user = get_uid(current_user());
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	unsigned long locked;
+
+	locked = atomic_long_add_return(count, &user->locked_vm);
+	if (locked > limit && !capable(CAP_IPC_LOCK)) {
+		atomic_long_sub(count, &user->locked_vm);
+		free_uid(user);
+		return -ENOMEM;
+	}
+	memory->charged = user;
+	memory->charged_pages = count;
+	return 0;
+}
+
+/**
+ * nlmmap_memory_uncharge - undo nlmmap_memory_charge(), if it was done
+ * @memory: charged, or zeroed
+ *
+ * Context: any.
+ */
+void nlmmap_memory_uncharge(struct nlmmap_memory *memory)
+{
+	if (!memory->charged)
+		return;
+	atomic_long_sub(memory->charged_pages, &memory->charged->locked_vm);
+	free_uid(memory->charged);
+	memory->charged = NULL;
+}
+
+/**
+ * nlmmap_memory_alloc - get zeroed pages and map them, the data twice
+ * @memory: what to fill, charged or zeroed; nlmmap_memory_free() undoes it
+ * @data_bytes: a power of two, at least a page
+ * @gfp: GFP_KERNEL_ACCOUNT to count the pages against the caller's memory
+ *	cgroup, or GFP_KERNEL
+ *
+ * Context: process, may sleep.
+ * Return: 0, -ENOMEM, or -EINTR if the caller is being killed.
+ */
+int nlmmap_memory_alloc(struct nlmmap_memory *memory, u32 data_bytes, gfp_t gfp)
 {
 	u32 data_pages = data_bytes >> PAGE_SHIFT;
 	u32 count = NLMMAP_CONTROL_PAGES + data_pages;
+	int err = -ENOMEM;
 	struct page **pages;
 	u32 got;
 
 	/* One array for both: the tail repeats the data for vmap(). */
-	pages = kvmalloc_array(count + data_pages, sizeof(*pages),
-			       GFP_KERNEL_ACCOUNT);
+	pages = kvmalloc_array(count + data_pages, sizeof(*pages), gfp);
 	if (!pages)
 		return -ENOMEM;
 
 	for (got = 0; got < count; got++) {
-		pages[got] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO |
-					__GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+		if (fatal_signal_pending(current)) {
+			err = -EINTR;
+			goto err_free_pages;
+		}
+		pages[got] = alloc_page(gfp | __GFP_ZERO | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 		if (!pages[got])
 			goto err_free_pages;
 		if (got >= NLMMAP_CONTROL_PAGES)
@@ -61,39 +111,11 @@ int nlmmap_memory_alloc(struct nlmmap_memory *memory, u32 data_bytes)
 	memory->pages = pages;
 	memory->page_count = count;
 	memory->data_bytes = data_bytes;
-	memory->charged = NULL;
 	return 0;
 
 err_free_pages:
 	nlmmap_pages_free(pages, got);
-	return -ENOMEM;
-}
-
-/**
- * nlmmap_memory_charge - count the pages as locked memory of the current user
- * @memory: allocated, not charged
- *
- * The user that sets a ring up is charged until the ring is freed, wherever
- * the socket goes in between.
- *
- * Context: process.
- * Return: 0, or -ENOMEM if that is over RLIMIT_MEMLOCK and the caller has no
- * CAP_IPC_LOCK.
- */
-int nlmmap_memory_charge(struct nlmmap_memory *memory)
-{
-	struct user_struct *user = get_uid(current_user());
-	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
-	unsigned long locked;
-
-	locked = atomic_long_add_return(memory->page_count, &user->locked_vm);
-	if (locked > limit && !capable(CAP_IPC_LOCK)) {
-		atomic_long_sub(memory->page_count, &user->locked_vm);
-		free_uid(user);
-		return -ENOMEM;
-	}
-	memory->charged = user;
-	return 0;
+	return err;
 }
 
 /**
@@ -107,10 +129,7 @@ void nlmmap_memory_free(struct nlmmap_memory *memory)
 {
 	vunmap(memory->address);
 	nlmmap_pages_free(memory->pages, memory->page_count);
-	if (memory->charged) {
-		atomic_long_sub(memory->page_count, &memory->charged->locked_vm);
-		free_uid(memory->charged);
-	}
+	nlmmap_memory_uncharge(memory);
 }
 
 /**

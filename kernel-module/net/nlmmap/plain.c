@@ -125,7 +125,7 @@ static void nlmmap_plain_ring_wake(struct nlmmap_ring *ring)
 	irq_work_queue(&container_of(ring, struct nlmmap_plain, ring)->wake);
 }
 
-/* Told by nlmmap_plain_tell_loss(), in its place in the stream. */
+/* Told by nlmmap_plain_tell_loss(), when the reader is there. */
 static void nlmmap_plain_ring_lost(struct nlmmap_ring *ring, u32 count)
 {
 }
@@ -142,7 +142,8 @@ static const struct nlmmap_ring_ops nlmmap_plain_ring_ops = {
  * @max_bytes: the group's largest datagram
  *
  * Context: process, may sleep.
- * Return: what serves them, its ring not yet a member; ERR_PTR(-ENOMEM).
+ * Return: what serves them, its ring not yet a member; ERR_PTR(-ENOMEM), or
+ * ERR_PTR(-EINTR) if the caller is being killed.
  */
 struct nlmmap_plain *nlmmap_plain_start(struct net *net, u16 group_id, u32 max_bytes)
 {
@@ -154,7 +155,8 @@ struct nlmmap_plain *nlmmap_plain_start(struct net *net, u16 group_id, u32 max_b
 	plain = kzalloc(sizeof(*plain), GFP_KERNEL);
 	if (!plain)
 		return ERR_PTR(-ENOMEM);
-	err = nlmmap_memory_alloc(&plain->memory, data_bytes);
+	/* Nobody's: it serves whoever listens, and outlives who came first. */
+	err = nlmmap_memory_alloc(&plain->memory, data_bytes, GFP_KERNEL);
 	if (err) {
 		kfree(plain);
 		return ERR_PTR(err);
@@ -181,6 +183,13 @@ struct nlmmap_ring *nlmmap_plain_ring(struct nlmmap_plain *plain)
 	return &plain->ring;
 }
 
+/* Afterwards the work item neither runs nor will, until the ring wakes again. */
+static void nlmmap_plain_quiesce(struct nlmmap_plain *plain)
+{
+	irq_work_sync(&plain->wake);
+	cancel_work_sync(&plain->work);
+}
+
 /**
  * nlmmap_plain_stop - deliver what is in the ring and free everything
  * @plain: its ring is no member any more, and a grace period has passed
@@ -190,14 +199,14 @@ struct nlmmap_ring *nlmmap_plain_ring(struct nlmmap_plain *plain)
  */
 void nlmmap_plain_stop(struct nlmmap_plain *plain, bool group_deleted)
 {
-	irq_work_sync(&plain->wake);
-	cancel_work_sync(&plain->work);
+	nlmmap_plain_quiesce(plain);
 	nlmmap_plain_drain(plain);
+	/* Draining may have counted a loss in NMI, and that wakes. */
+	nlmmap_plain_quiesce(plain);
 	if (group_deleted) {
 		nlmmap_ring_keep_notice(&plain->ring);
 		nlmmap_ring_give_notice(&plain->ring, plain->group_id);
-		irq_work_sync(&plain->wake);
-		cancel_work_sync(&plain->work);
+		nlmmap_plain_quiesce(plain);
 		nlmmap_plain_drain(plain);
 	}
 	nlmmap_memory_free(&plain->memory);

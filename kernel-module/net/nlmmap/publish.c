@@ -12,7 +12,6 @@
  */
 #include <linux/export.h>
 #include <linux/percpu.h>
-#include <linux/printk.h>
 
 #include "group.h"
 #include "ring.h"
@@ -82,7 +81,7 @@ int nlmmap_publish(struct nlmmap_group *group, const void *datagram, u32 len)
 		return -EMSGSIZE;
 
 	local_irq_save(irq_flags);
-	__this_cpu_inc(*group->published);
+	this_cpu_inc(*group->published);
 	members = rcu_dereference_sched(group->members);
 	if (unlikely(members->count != 1))
 		goto slow;
@@ -189,18 +188,3 @@ int __nlmmap_end_others(const struct nlmmap_members *members, u32 next,
 	return delivered;
 }
 EXPORT_SYMBOL_GPL(__nlmmap_end_others);
-
-/**
- * __nlmmap_begin_refuse - say that a producer asks for too much or too little
- * @group: the group
- * @max_bytes: what it asked for
- *
- * Return: false.
- */
-bool __nlmmap_begin_refuse(const struct nlmmap_group *group, u32 max_bytes)
-{
-	pr_warn_once("group %s: a message of %u bytes was begun, the limits are %u and %u\n",
-		     group->name, max_bytes, NLMSG_HDRLEN, group->max_bytes);
-	return false;
-}
-EXPORT_SYMBOL_GPL(__nlmmap_begin_refuse);

@@ -9,6 +9,18 @@
 
 #include "ring.h"
 
+/* The contract, as it is mapped. tests/unit asserts the same in user space. */
+static_assert(sizeof(struct nlmmap_record) == 24, "header of a record");
+static_assert(offsetof(struct nlmmap_record, seq) == 16, "seq in a record");
+static_assert(offsetof(struct nlmmap_consumer, watermark) == 8, "consumer page");
+static_assert(offsetof(struct nlmmap_consumer, lost_seen) == 16, "consumer page");
+static_assert(offsetof(struct nlmmap_producer, features) == 16, "producer page");
+static_assert(offsetof(struct nlmmap_producer, position) == 64, "producer page");
+static_assert(offsetof(struct nlmmap_producer, lost) == 72, "producer page");
+static_assert(sizeof(struct nlmmap_record) + sizeof(__u64) + sizeof(struct nlmsghdr) +
+	      sizeof(struct nlattr) + sizeof(__u32) <= NLMMAP_NOTICE_BYTES,
+	      "room for a notice");
+
 /**
  * nlmmap_ring_init - make a ring over memory
  * @ring: what to fill
@@ -196,8 +208,11 @@ bool nlmmap_ring_poll(struct nlmmap_ring *ring)
 		WRITE_ONCE(ring->wake_at, wake_at);
 	/* Pairs with the atomic_inc_return() in nlmmap_ring_miss(). */
 	smp_mb();
-	if (unlikely(atomic_read(&ring->missed)))
+	if (unlikely(atomic_read(&ring->missed))) {
 		nlmmap_ring_fold_missed(ring);
+		/* It looked again: a step before that loss is none after it. */
+		consumed = ring->consumed;
+	}
 	if (unlikely(ring->lost != ring->lost_told) &&
 	    (consumed != ring->lost_consumed ||
 	     READ_ONCE(ring->consumer->lost_seen) == ring->lost))

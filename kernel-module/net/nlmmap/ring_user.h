@@ -9,6 +9,7 @@
 #ifndef _NLMMAP_RING_USER_H
 #define _NLMMAP_RING_USER_H
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/netlink.h>
 #include <nlmmap/linux/nlmmap.h>

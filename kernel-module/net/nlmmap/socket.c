@@ -140,7 +140,8 @@ static int nlmmap_setup_check(const struct nlmmap_setup *setup,
 		NL_SET_ERR_MSG(extack, "ring size is less than a page");
 		return -EINVAL;
 	}
-	if (setup->rx_bytes > READ_ONCE(nlmmap_max_ring_bytes)) {
+	/* A ring with its two mappings stays within its part of the file. */
+	if (setup->rx_bytes > min(READ_ONCE(nlmmap_max_ring_bytes), 1u << 30)) {
 		NL_SET_ERR_MSG(extack, "ring size is over the module's max_ring_bytes");
 		return -ERANGE;
 	}
@@ -179,32 +180,37 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 		NL_SET_ERR_MSG(extack, "no memory for the socket's state");
 		return ERR_PTR(-ENOMEM);
 	}
-	err = nlmmap_memory_alloc(&socket->memory, setup->rx_bytes);
-	if (err) {
-		NL_SET_ERR_MSG(extack, "no memory for the ring");
-		goto err_free_socket;
-	}
-	err = nlmmap_memory_charge(&socket->memory);
+	err = nlmmap_memory_charge(&socket->memory, setup->rx_bytes);
 	if (err) {
 		/* A ring that the user closed just now may still be charged: a
 		 * daemon that starts again must not fail for that.
 		 */
 		rcu_barrier();
 		flush_workqueue(nlmmap_free_queue);
-		err = nlmmap_memory_charge(&socket->memory);
+		err = nlmmap_memory_charge(&socket->memory, setup->rx_bytes);
 	}
 	if (err) {
 		NL_SET_ERR_MSG(extack, "ring would exceed the user's RLIMIT_MEMLOCK");
-		goto err_free_memory;
+		goto err_free_socket;
+	}
+	err = nlmmap_memory_alloc(&socket->memory, setup->rx_bytes, GFP_KERNEL_ACCOUNT);
+	if (err) {
+		NL_SET_ERR_MSG(extack, "no memory for the ring");
+		goto err_uncharge;
 	}
 	nlmmap_ring_init(&socket->rx, nlmmap_memory_consumer(&socket->memory),
 			 nlmmap_memory_producer(&socket->memory),
 			 nlmmap_memory_data(&socket->memory), setup->rx_bytes,
 			 setup->flags, &nlmmap_socket_ring_ops);
+	/* Whoever polls since before the set-up, with the core's operations,
+	 * has not armed the ring: the first record wakes him.
+	 */
+	socket->rx.wake_at = 1;
 	init_irq_work(&socket->wake, nlmmap_socket_wake);
 	INIT_LIST_HEAD(&socket->memberships);
 	INIT_RCU_WORK(&socket->free, nlmmap_socket_free_work);
 	socket->portid = setup->portid;
+	socket->flags = setup->flags;
 	socket->uid = current_uid();
 	socket->sk = sk;
 
@@ -224,8 +230,8 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 	mutex_unlock(&nlmmap_setup_mutex);
 	return socket;
 
-err_free_memory:
-	nlmmap_memory_free(&socket->memory);
+err_uncharge:
+	nlmmap_memory_uncharge(&socket->memory);
 err_free_socket:
 	kfree(socket);
 	return ERR_PTR(err);

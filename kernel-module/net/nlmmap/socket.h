@@ -31,6 +31,7 @@ struct vm_area_struct;
  * @wake: wakes the sleepers on @sk, for publishers that may not
  * @memberships: struct nlmmap_membership.by_socket; under nlmmap_group_mutex
  * @portid: the socket's netlink port when it was set up
+ * @flags: NLMMAP_SETUP_* it was set up with
  * @uid: who set it up
  * @free: frees all this once no publisher can see it
  *
@@ -44,6 +45,7 @@ struct nlmmap_socket {
 	struct irq_work wake;
 	struct list_head memberships;
 	u32 portid;
+	u32 flags;
 	kuid_t uid;
 	struct rcu_work free;
 };

@@ -92,9 +92,11 @@
  * Ordinary netlink requests to port 0 on a socket of the family, attributes
  * right after struct nlmsghdr. The family's number is in
  * /sys/module/nlmmap/parameters/family. Attributes are validated strictly: an
- * unknown one, or one of a wrong length, is EINVAL. Every error comes with a
- * sentence for people (set NETLINK_EXT_ACK). A message that is truncated or
- * whose nlmsg_len is wrong is EBADMSG. An unknown type is EOPNOTSUPP.
+ * unknown one, or one of a wrong length, is EINVAL (a name that is too long,
+ * ERANGE). Every error comes with a sentence for people (set NETLINK_EXT_ACK).
+ * A message that is truncated or whose nlmsg_len is wrong is EBADMSG. An
+ * unknown type is EOPNOTSUPP. As everywhere in netlink, what lacks
+ * NLM_F_REQUEST or has a type under 16 is passed over.
  *
  * NLMMAP_MSG_SETUP: gives the sending socket its RX ring. Allocates, may
  *   sleep. Once per socket.
@@ -102,8 +104,9 @@
  *     NLMMAP_A_FLAGS      u32, NLMMAP_SETUP_*, default 0
  *   Answer: NLMMAP_MSG_SOCKET.
  *   EINVAL      no size, zero, not a power of two, or less than a page
- *   ERANGE      more than max_ring_bytes
- *   EOPNOTSUPP  an unknown bit in NLMMAP_A_FLAGS
+ *   ERANGE      more than max_ring_bytes, or than 1 GiB
+ *   EOPNOTSUPP  an unknown bit in NLMMAP_A_FLAGS, or the sender is no socket
+ *               of user space
  *   EBUSY       this socket has an RX ring already
  *   ENOMEM      the ring would take its user over RLIMIT_MEMLOCK (who has
  *               CAP_IPC_LOCK is exempt), or there is no memory
@@ -112,14 +115,18 @@
  *     NLMMAP_A_GROUP_NAME  string, or
  *     NLMMAP_A_GROUP_ID    u32; exactly one of the two
  *   ENOENT    no such group in this network namespace
- *   EPERM     the group is not public and the sender or the opener of the
- *             socket lacks CAP_NET_ADMIN in the network namespace
+ *   EPERM     the group is not public and the sender lacks CAP_NET_ADMIN in
+ *             the network namespace, or the opener of the socket does and the
+ *             message was sent without an address
  *   ENODEV    the socket has no ring: NLMMAP_MSG_SETUP first
  *   EMSGSIZE  the ring is too small for the group's messages: it takes at
  *             least 4 * (the group's NLMMAP_A_MAX_BYTES)
  *   EALREADY  the socket is a member already
- *   ENOSPC    the group has max_members rings, or the socket has joined as
- *             many groups as its ring has room for notices (data_bytes / 256)
+ *   ENOSPC    the group has max_members rings (a quarter of them are kept
+ *             for CAP_NET_ADMIN; one user without has an eighth at most), or
+ *             4 MiB / (the group's NLMMAP_A_MAX_BYTES) of them; or the socket
+ *             has joined as many groups as its ring has room for notices
+ *             (data_bytes / 256)
  *   EAGAIN    unread records stand where the room for the notice should be:
  *             read, then join
  *   ENOMEM    no memory
@@ -134,19 +141,20 @@
  *   Without NLM_F_DUMP: of the sending socket. ENODEV if it has no ring.
  *   With NLM_F_DUMP: of all sockets with rings in the network namespace, for
  *   CAP_NET_ADMIN there (EPERM). Answers: NLMMAP_MSG_SOCKET.
+ *   EBUSY if a dump is under way on this socket.
  *
  * NLMMAP_MSG_GROUP_GET: one group (attributes and ENOENT as for JOIN), or with
  *   NLM_F_DUMP all groups of the network namespace. Anybody may ask.
- *   Answers: NLMMAP_MSG_GROUP.
+ *   Answers: NLMMAP_MSG_GROUP. EBUSY as above.
  *
  * Without a ring
  * ==============
  * A plain socket of the family hears the same groups: bind(), then
  * setsockopt(NETLINK_ADD_MEMBERSHIP) with the group's number. It answers
  * ENOENT for a number that is no group of the network namespace, EPERM as JOIN
- * does, and ENOMEM. ADD_MEMBERSHIP always means plain delivery, also on a
- * socket that has a ring. Plain listeners share the core's rules: ENOBUFS when
- * their buffer is full.
+ * does, EINVAL for a number beyond 1024, and ENOMEM. ADD_MEMBERSHIP always
+ * means plain delivery, also on a socket that has a ring. Plain listeners share
+ * the core's rules: ENOBUFS when their buffer is full.
  *
  * Message types below NLMMAP_MSG_PRODUCER_MIN are the family's own; producers
  * use the ones from there on, and group messages have nlmsg_seq 0.

@@ -91,7 +91,6 @@ class NLMMAP_EXPORT Ring {
     [[nodiscard]] Looked look_at(const nlmmap_record& record) noexcept;
 
     [[nodiscard]] bool is_open() const noexcept { return is_open_; }
-    [[nodiscard]] std::uint64_t seq() const noexcept { return seq_; }
     [[nodiscard]] std::uint32_t header_bytes() const noexcept { return header_bytes_; }
     [[nodiscard]] bool has_time() const noexcept { return (features_ & NLMMAP_FEATURE_TIME) != 0; }
     [[nodiscard]] std::size_t ring_bytes() const noexcept { return ring_bytes_; }
