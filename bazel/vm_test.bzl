@@ -56,6 +56,7 @@ def nlmmap_vm_test(
         files = {},
         seconds = 300,
         program_seconds = 120,
+        accel = "",
         tags = [],
         series = None):
     """Boots each kernel with programs and modules; every case in the guest is a case.
@@ -68,6 +69,7 @@ def nlmmap_vm_test(
       files: label to path in the guest, for whatever else is needed there.
       seconds: how long the guest may take.
       program_seconds: how long one program may take.
+      accel: how QEMU emulates, "tcg,thread=multi" by default: a thread for each CPU.
       tags: more tags.
       series: the kernels to boot, all of the matrix by default.
     """
@@ -104,7 +106,7 @@ def nlmmap_vm_test(
                 "$(location @kernels//%s:vmlinuz)" % one,
                 "$(location :%s/%s.cpio)" % (one, name),
                 str(seconds),
-            ],
+            ] + ([accel] if accel else []),
             data = [
                 ":%s/%s.cpio" % (one, name),
                 "//tests/vm:ktap_to_xml.py",

@@ -115,8 +115,9 @@ std::uint16_t SocketBackend::join(std::string_view group) {
                      std::to_string(std::bit_ceil(std::size_t{4} * info.max_bytes));
             break;
         case ENOSPC:
-            advice = "the module's parameter max_members bounds the rings of a group, and the "
-                     "ring's size how many groups it joins";
+            advice =
+                "the module's parameter max_members bounds the rings of a group, and the "
+                "ring's size how many groups it joins";
             break;
         case EAGAIN:
             advice = "read what waits in the ring, then join";

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <netlink/attr.h>
+#include <netlink/errno.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <nlmmap/linux/nlmmap.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -69,26 +71,31 @@ GroupInfo group_info(nlmsghdr* message, const std::string& operation) {
     return info;
 }
 
-// A socket of the family with what every request here relies on.
+// A socket of the family with what every request here relies on. Not by nl_connect(), which would
+// leave it with a receive buffer of 32 KiB, less than any plain socket has.
 detail::NetlinkSocket open_socket() {
     const std::string operation = "open a socket of the nlmmap family";
     const int number = family();
-    detail::NetlinkSocket socket(nl_socket_alloc());
-    if (!socket) throw Error(ENOMEM, operation);
-    errno = 0;
-    if (nl_connect(socket.get(), number) < 0) {
-        const int errnum = errno != 0 ? errno : EIO;
-        std::string advice;
-        if (errnum == EPROTONOSUPPORT)
-            advice = "the module has just been unloaded, or the kernel forbids netlink family " +
-                     std::to_string(number);
-        throw Error(errnum, operation, {}, std::move(advice));
+    const int fd = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, number);
+    if (fd < 0) {
+        const int errnum = errno;
+        throw Error(errnum, operation, {},
+                    errnum == EPROTONOSUPPORT ? "the module has just been unloaded" : "");
     }
-    const int fd = nl_socket_get_fd(socket.get());
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
     const int on = 1;
-    for (const int option : {NETLINK_EXT_ACK, NETLINK_CAP_ACK})
-        if (::setsockopt(fd, SOL_NETLINK, option, &on, sizeof(on)) < 0)
-            throw Error(errno, operation, {}, "extended acknowledgements are needed");
+    const bool ready =
+        ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
+        ::setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on)) == 0 &&
+        ::setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on)) == 0;
+    const int errnum = errno;
+    detail::NetlinkSocket socket(ready ? nl_socket_alloc() : nullptr);
+    const int adopted = socket ? nl_socket_set_fd(socket.get(), number, fd) : -NLE_NOMEM;
+    if (adopted < 0) {
+        ::close(fd);
+        throw Error(ready ? ENOMEM : errnum, operation, {}, ready ? nl_geterror(adopted) : "");
+    }
     // Ask for each message's size first: a dump's parts are larger than libnl's default buffer.
     nl_socket_enable_msg_peek(socket.get());
     return socket;
@@ -98,13 +105,15 @@ detail::NetlinkSocket open_socket() {
 
 int family() {
     const std::string operation = "find the nlmmap family";
-    std::ifstream file("/sys/module/nlmmap/parameters/family");
+    const std::string path = "/sys/module/nlmmap/parameters/family";
+    errno = 0;
+    std::ifstream file(path);
     int number = 0;
-    if (!(file >> number))
-        throw Error(EPROTONOSUPPORT, operation, {},
-                    "the kernel module nlmmap is not loaded: `modprobe nlmmap`, or, from its build "
-                    "tree, `insmod kernel-module/nlmmap.ko`, as root");
-    return number;
+    if (file >> number) return number;
+    if (errno != 0 && errno != ENOENT) throw Error(errno, operation + " in " + path);
+    throw Error(EPROTONOSUPPORT, operation, {},
+                "the kernel module nlmmap is not loaded: `modprobe nlmmap`, or, from its build "
+                "tree, `insmod kernel-module/nlmmap.ko`, as root");
 }
 
 namespace detail {

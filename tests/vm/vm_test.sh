@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# vm_test.sh LIBRARY CONVERTER KERNEL INITRAMFS SECONDS: boots the kernel with an
+# vm_test.sh LIBRARY CONVERTER KERNEL INITRAMFS SECONDS [ACCEL]: boots the kernel with an
 # initramfs whose init is init.sh, and passes if the guest's verdict says so.
 # With XML_OUTPUT_FILE every test case of the guest is a case in it.
 set -eu
@@ -15,7 +15,7 @@ status=0
 : >"$out/console.log"
 : >"$out/verdict.ktap"
 begun=$SECONDS
-NLMMAP_BOOT_APPEND="quiet log_buf_len=4M" \
+NLMMAP_BOOT_APPEND="quiet log_buf_len=4M" NLMMAP_BOOT_ACCEL=${6:-} \
     nlmmap_boot "$kernel" "$initramfs" "$out/console.log" "$out/verdict.ktap" "$seconds" || status=$?
 case $status in
 0) ended="the guest ended by itself" ;;

@@ -11,6 +11,8 @@ nlmmap_make_initramfs() {
         return 1
     }
     work=$(mktemp -d "${TMPDIR:-/tmp}/nlmmap-initramfs.XXXXXX")
+    # It becomes the guest's root folder, which is everybody's.
+    chmod 755 "$work"
     mkdir -p "$work/bin" "$work/dev" "$work/etc" "$work/lib" "$work/modules" "$work/proc" "$work/sys" "$work/tests" "$work/tmp"
     cp -L "$busybox" "$work/bin/busybox"
     "$busybox" --list | while read -r file; do

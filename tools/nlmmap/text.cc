@@ -142,8 +142,9 @@ std::string size_text(std::uint64_t bytes) {
 
 std::optional<std::uint64_t> parse_size(std::string_view text) {
     std::uint64_t number = 0;
-    const char* end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, number);
+    const char* begin = text.data();
+    const char* end = begin + text.size();
+    const auto [rest, error] = std::from_chars(begin, end, number);
     if (error != std::errc()) return std::nullopt;
     std::string suffix;
     for (const char c : std::string_view(rest, static_cast<std::size_t>(end - rest))) {

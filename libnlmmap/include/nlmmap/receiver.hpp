@@ -82,14 +82,15 @@ class NLMMAP_EXPORT Receiver {
     Receiver(Receiver&&) noexcept;
     Receiver& operator=(Receiver&&) noexcept;
 
-    /// The group's messages come to this ring from now on. One request.
+    /// The group's messages come to this ring from now on. Two requests.
     /// Error ENOENT: no such group; what() lists those that there are. EPERM: the group is not
     /// public and you lack CAP_NET_ADMIN. EALREADY: joined before. EMSGSIZE: the ring is too small
     /// for the group's messages; what() says what it takes. ENOSPC: the group has as many rings as
-    /// the module allows. EINVAL: the name is empty or longer than 31 bytes. ENOMEM.
+    /// the module allows, or the ring as many groups as its size allows. EAGAIN: the ring is full:
+    /// read, then join. EINVAL: the name is empty or longer than 31 bytes. ENOMEM.
     void join_group(std::string_view group);
 
-    /// The reverse. What is in the ring stays there. One request.
+    /// The reverse. What is in the ring stays there. Two requests.
     /// Error ENOENT: no such group, or not joined. ENOMEM: still joined.
     void leave_group(std::string_view group);
 

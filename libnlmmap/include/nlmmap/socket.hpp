@@ -20,7 +20,7 @@ class SocketAccess;
 
 /// The family's number, which the module was loaded with. Reads a file of /sys: a few system calls.
 /// Error EPROTONOSUPPORT: the module is not loaded (what() says how to load it), or /sys is not
-/// mounted. Any thread.
+/// mounted. EACCES: /sys may not be read. Any thread.
 NLMMAP_EXPORT int family();
 
 /// One group of the family in this network namespace.

@@ -262,7 +262,7 @@ class Plain final : public Transport {
             members_.emplace_back(family, group);
             if (nlmmap) wait_for_.push_back(members_.back().fd());
         }
-        // So that whoever waits for the work item is never chosen instead of it.
+        // So that the ioctl, which waits for the work item, is never chosen instead of it.
         if (nlmmap) set_policy(SCHED_IDLE);
     }
     ~Plain() override {

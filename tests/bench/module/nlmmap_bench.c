@@ -15,6 +15,7 @@
 
 #include <linux/err.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -33,8 +34,8 @@
 
 #include "nlmmap_bench.h"
 
-/* How often the plain members' queues are looked at before giving up. */
-#define WAIT_ROUNDS 100000
+/* How long plain members may take to get a batch. */
+#define WAIT_SECONDS 10
 
 static int peer_family = 31;
 module_param(peer_family, int, 0444);
@@ -167,20 +168,21 @@ static int publish_netlink(const struct nlmmap_bench_run *run)
 
 /*
  * Lets the work item run until every plain member has the batch in its queue.
- * There is one CPU: yielding is what hands it over.
+ * Where there is one CPU it gets it because the caller runs as SCHED_IDLE.
  */
 static int wait_for_plain(const struct nlmmap_bench_run *run,
 			  struct socket **members)
 {
-	u32 i, rounds = 0;
+	unsigned long deadline = jiffies + WAIT_SECONDS * HZ;
+	u32 i;
 
 	for (i = 0; i < run->wait_count; i++) {
 		struct sk_buff_head *queue = &members[i]->sk->sk_receive_queue;
 
 		while (skb_queue_len_lockless(queue) < run->batch) {
-			if (++rounds > WAIT_ROUNDS)
+			if (time_after(jiffies, deadline))
 				return -ETIMEDOUT;
-			yield();
+			cond_resched();
 		}
 	}
 	return 0;

@@ -36,7 +36,8 @@ enum nlmmap_bench_path {
 				 * nlmmap_end() to "bench"
 				 */
 	NLMMAP_BENCH_PLAIN,	/* nlmmap_publish() to "bench-plain", until the
-				 * work item has served the sockets in wait_fds
+				 * work item has served the sockets in wait_fds;
+				 * to be called as SCHED_IDLE
 				 */
 	NLMMAP_BENCH_NETLINK,	/* nlmsg_multicast() in the peers' family */
 };
