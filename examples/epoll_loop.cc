@@ -15,7 +15,6 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <nlmmap/nlmmap.hpp>
 #include <string_view>
 #include <system_error>

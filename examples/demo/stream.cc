@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <optional>
@@ -102,6 +103,7 @@ class Demo {
   public:
     explicit Demo(const StreamOptions& options)
         : options_(options),
+          hold_events_(std::min<std::uint64_t>(options.hold_events, options.processes * 3ULL / 4)),
           ring_(options.ring_bytes, options.watermark_bytes),
           connector_(options.receive_buffer_bytes) {
         await_ready(ring_.progress);
@@ -156,7 +158,7 @@ class Demo {
         const std::uint64_t expected = 3ULL * options_.processes;
         constexpr unsigned kSteps = 8;
         std::uint64_t next_step = 0;
-        bool held = options_.hold_events == 0;
+        bool held = hold_events_ == 0;
         Workload workload(options_);
         while (!workload.ended()) {
             sleep_unless_told_to_stop(milliseconds(20));
@@ -195,10 +197,9 @@ class Demo {
             sleep_unless_told_to_stop(milliseconds(1));
             check_readers();
         }
-        print(fmt::format("  --- both readers are busy elsewhere for {} events ---",
-                          options_.hold_events));
+        print(fmt::format("  --- both readers are busy elsewhere for {} events ---", hold_events_));
         const std::uint64_t before = module_counts().total();
-        while (module_counts().total() - before < options_.hold_events && !workload.ended())
+        while (module_counts().total() - before < hold_events_ && !workload.ended())
             sleep_unless_told_to_stop(milliseconds(1));
     }
 
@@ -250,7 +251,7 @@ class Demo {
             {"processes", options_.processes},
             {"workers", options_.workers},
             {"seconds", seconds},
-            {"hold_events", options_.hold_events},
+            {"hold_events", hold_events_},
             {"latency_ms", kLatency.count()},
             {"quiet", quiet},
             {"published", counts_json(published)},
@@ -259,6 +260,8 @@ class Demo {
     }
 
     const StreamOptions options_;
+    // The workload must not be over meanwhile: at most half of what is left of it.
+    const std::uint64_t hold_events_;
     RingReader ring_;
     ConnectorReader connector_;
 };

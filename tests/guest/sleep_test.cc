@@ -257,15 +257,20 @@ TEST_F(Waking, LeavesAnAwakeReaderInAnEpollSetAlone) {
 
 TEST_F(Waking, WakesNobodyBelowTheWatermark) {
     RawMember member(name_);
+    // The first record after the set-up wakes whoever polls since before it.
+    producer_.publish({.group = group_});
+    ASSERT_TRUE(member.ring.next().has_value());
+    member.ring.release();
+    const std::uint64_t before = wakeups(member);
     member.ring.set_watermark(10 * 88);
     // Not POLLIN, which the answer to wakeups() is, too.
     Asleep sleeper(member.socket.fd(), POLLRDBAND);
     producer_.publish({.group = group_, .count = 9});
-    EXPECT_EQ(wakeups(member), 0U);
+    EXPECT_EQ(wakeups(member), before);
     EXPECT_FALSE(sleeper.is_awake());
     producer_.publish({.group = group_, .count = 1});
     EXPECT_EQ(sleeper.woken_by(), POLLRDBAND);
-    EXPECT_EQ(wakeups(member), 1U);
+    EXPECT_EQ(wakeups(member), before + 1);
     EXPECT_EQ(poll_now(member.socket.fd(), POLLIN), POLLIN);
     while (member.ring.next()) {
     }

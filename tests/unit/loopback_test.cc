@@ -85,6 +85,9 @@ TEST(Loopback, FillsAMessageInPlace) {
         ASSERT_TRUE(writer.end());
         int messages = 0;
         for (const Record& record : receiver.read()) {
+            // The wire contract: a record is padded with zeroes to a multiple of 8.
+            for (std::size_t at = record.bytes().size(); at % 8 != 0; ++at)
+                EXPECT_EQ(record.bytes().data()[at], std::byte{0}) << "leftovers are visible";
             for (const Message& one : record) {
                 ++messages;
                 EXPECT_EQ(one.type(), unit::kType);

@@ -116,20 +116,20 @@ nlmmap_kernel_unpack() {
     }
     for deb in "$work"/debs/*.deb; do
         echo "unpacking $(basename "$deb")"
-        dpkg -x "$deb" "$work/tree"
+        dpkg -x "$deb" "$work/tree" || return 1
     done
     # Where /lib is part of /usr, so it is in the packages.
     [ -d "$work/tree/lib/modules" ] || ln -s usr/lib "$work/tree/lib"
     # The headers name each other by absolute path.
     makefile=$work/tree/usr/src/linux-headers-$version/Makefile
-    sed -i "s|/usr/src/|$tree/usr/src/|" "$makefile"
-    depmod -b "$work/tree" "$version"
+    sed -i "s|/usr/src/|$tree/usr/src/|" "$makefile" || return 1
+    depmod -b "$work/tree" "$version" || return 1
     if [ ! -s "$work/tree/boot/vmlinuz-$version" ] || [ ! -s "$(dirname "$makefile")/Module.symvers" ]; then
         echo "the packages of $version are not as expected" >&2
         return 1
     fi
     rm -rf "$tree"
-    mv "$work/tree" "$tree"
+    mv "$work/tree" "$tree" || return 1
     rm -rf "$work"
 }
 

@@ -32,7 +32,9 @@ nlmmap_ticker() {
     local label=$1 log=$2 begun=$SECONDS last
     # It ends with the program too: an interrupt does not reach it.
     while sleep 1 && kill -0 $$ 2>/dev/null; do
-        last=$(tail -c 400 "$log" 2>/dev/null | tr '\r' '\n' | grep -av '^[[:space:]]*$' | tail -n 1 | tr -cd '[:print:]' | cut -c 1-70) || true
+        # Bazel's lines of progress begin with a bracket; what it passes on says less.
+        last=$(tail -c 4000 "$log" 2>/dev/null | tr '\r' '\n' | tr -cd '[:print:]\n' |
+            awk '/^\[/ { progress = $0 } NF { last = $0 } END { print substr(progress != "" ? progress : last, 1, 100) }') || true
         if [ -t 2 ]; then
             printf '\r\033[K%s … %s  %s' "$label" "$(nlmmap_duration $((SECONDS - begun)))" "$last" >&2
         elif [ $(((SECONDS - begun) % 20)) -eq 0 ]; then
@@ -49,15 +51,10 @@ nlmmap_step() {
     : >"$log"
     nlmmap_ticker "$label" "$log" &
     ticker=$!
-    # In a subshell, so that `set -e` holds in a function that is passed; the
-    # `||` here would otherwise switch it off all the way down.
-    set +e
-    (
-        set -e
-        "$@"
-    ) </dev/null >"$log" 2>&1
-    status=$?
-    set -e
+    # In a subshell, so that a function that is passed may change folders. Where
+    # nlmmap_step stands before `||` bash ignores `set -e` in it, all the way
+    # down: a function that is passed has to test what it calls.
+    ("$@") </dev/null >"$log" 2>&1 || status=$?
     # The ticker's `sleep` ends by itself within a second.
     kill "$ticker" 2>/dev/null || true
     wait "$ticker" 2>/dev/null || true

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <bit>
 #include <cerrno>
 #include <iterator>
 #include <map>
 #include <nlmmap/nlmmap.hpp>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -38,7 +40,7 @@ class Watch {
         for (const std::string& name : options.groups) {
             const GroupInfo group = receiver_.socket().group(name);
             if (groups_.contains(group.id)) continue;  // said twice
-            receiver_.join_group(name);
+            join(group);
             groups_[group.id] = group.name;
             ++groups_left_;
         }
@@ -46,8 +48,8 @@ class Watch {
 
     int run() {
         for (;;) {
-            // Told, and then looked at the ring: a loss that was counted before the ring was seen
-            // empty lies right behind the last record that was read.
+            // Read before the ring: a loss that was counted before the ring was seen empty lies
+            // right behind the last record that was read.
             const std::uint64_t lost = receiver_.lost();
             const bool more = read();
             if (done_) return kSuccess;
@@ -67,6 +69,20 @@ class Watch {
     }
 
   private:
+    void join(const GroupInfo& group) {
+        try {
+            receiver_.join_group(group.name);
+        } catch (const Error& error) {
+            if (error.code() != std::errc::message_size) throw;
+            // The library's advice names its own option, not this program's.
+            throw std::runtime_error(fmt::format(
+                "the ring is too small: messages of group {} have up to {} bytes, and a "
+                "ring takes four of them: try --ring-bytes {}",
+                printable(group.name), group.max_bytes,
+                size_text(std::bit_ceil(std::uint64_t{4} * group.max_bytes))));
+        }
+    }
+
     // Everything that is there now; false if there was nothing.
     bool read() {
         bool any = false;
