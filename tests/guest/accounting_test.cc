@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Who pays for a ring's memory, and what the kernel tells about rings.
-#include <gtest/gtest.h>
 #include <grp.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/stat.h>
@@ -79,8 +79,7 @@ TEST(LockedMemory, StaysWithWhoSetTheRingUpWhenTheSocketIsPassedOn) {
     as_user(kSomebodyElse, [&] {
         RawRing ring(*passed, kRing);
         RawSocket own;
-        EXPECT_TRUE(succeeded(own.setup(kRing)))
-            << "who maps a ring is not charged for it";
+        EXPECT_TRUE(succeeded(own.setup(kRing))) << "who maps a ring is not charged for it";
     });
     as_user(kSomebody, [] {
         RawSocket more;
@@ -192,7 +191,7 @@ TEST_F(Info, OfASocketTellsItsGeometryPositionsAndCounters) {
     const std::uint64_t fit = (kPage - 2 * 64) / record_bytes;
 
     const nlmmap::SocketInfo info = receiver.socket().info();
-    struct stat status {};
+    struct stat status{};
     ASSERT_EQ(fstat(receiver.fd(), &status), 0);
     EXPECT_EQ(info.inode, status.st_ino);
     EXPECT_EQ(info.uid, 0U);
@@ -222,7 +221,7 @@ TEST_F(Info, OfASocketTellsItsGeometryPositionsAndCounters) {
 TEST_F(Info, HighWaterIsTheMostThatEverWaited) {
     RawMember member(name_, 1 << 16);
     std::uint64_t most = 0;
-    for (const std::uint64_t count : {10, 300, 20, 600, 1}) {
+    for (const std::uint64_t count : {10U, 300U, 20U, 600U, 1U}) {
         producer_.publish({.group = group_, .count = count});
         most = std::max(most, count * 88);
         while (member.ring.next()) {
@@ -244,9 +243,12 @@ TEST_F(Info, InProcSaysTheSameAsTheRequest) {
     const Reply& reply = outcome.replies.at(0);
     EXPECT_EQ(lines["rx-bytes"], std::to_string(kPage));
     const std::vector<std::pair<std::string, std::uint16_t>> same{
-        {"rx-produced", NLMMAP_A_PRODUCED},     {"rx-consumed", NLMMAP_A_CONSUMED},
-        {"rx-seq", NLMMAP_A_SEQ},               {"rx-lost", NLMMAP_A_LOST},
-        {"rx-high-water", NLMMAP_A_HIGH_WATER}, {"rx-wakeups", NLMMAP_A_WAKEUPS},
+        {"rx-produced", NLMMAP_A_PRODUCED},
+        {"rx-consumed", NLMMAP_A_CONSUMED},
+        {"rx-seq", NLMMAP_A_SEQ},
+        {"rx-lost", NLMMAP_A_LOST},
+        {"rx-high-water", NLMMAP_A_HIGH_WATER},
+        {"rx-wakeups", NLMMAP_A_WAKEUPS},
         {"rx-forged", NLMMAP_A_FORGED}};
     for (const auto& [line, attribute] : same) {
         const auto value = reply.get<std::uint64_t>(attribute);

@@ -75,8 +75,8 @@ TEST_P(Context, PublishesToSeveralReadersInOrderAndWakesThem) {
     const Order wanted = order(300);
     auto sleeper = Sleeper::make(Way::poll, first.socket.fd());
     ASSERT_FALSE(sleeper->sleep(std::chrono::milliseconds(1)));
-    auto woken = std::async(std::launch::async,
-                            [&] { return sleeper->sleep(std::chrono::seconds(30)); });
+    auto woken =
+        std::async(std::launch::async, [&] { return sleeper->sleep(std::chrono::seconds(30)); });
     const Published published = producer_.publish(wanted);
     EXPECT_EQ(published.delivered, 2 * wanted.count) << "error " << published.error;
     EXPECT_TRUE(woken.get()) << "a reader slept through what this context published";
@@ -105,7 +105,8 @@ TEST_P(Context, CountsWhatFindsNoRoom) {
 class Interrupted : public testing::TestWithParam<std::uint32_t> {};
 
 INSTANTIATE_TEST_SUITE_P(Guest, Interrupted,
-                         testing::Values(std::uint32_t{NLMMAP_TEST_IPI}, std::uint32_t{NLMMAP_TEST_NMI}),
+                         testing::Values(std::uint32_t{NLMMAP_TEST_IPI},
+                                         std::uint32_t{NLMMAP_TEST_NMI}),
                          [](const auto& way) { return context_name(way.param); });
 
 TEST_P(Interrupted, ProducersOfTheSameCpuAreAllHeardOrCounted) {
@@ -117,20 +118,20 @@ TEST_P(Interrupted, ProducersOfTheSameCpuAreAllHeardOrCounted) {
     for (const bool in_place : {false, true}) {
         // Large messages, so that most of the time a ring is locked.
         const Order thread{.group = group,
-                           .count = 2500,
+                           .count = 1200,
                            .min_bytes = 4000,
                            .in_place = in_place,
                            .context = NLMMAP_TEST_KTHREAD,
                            .cpu = kProducerCpu};
         const Order interrupt{.group = group,
-                              .count = 1000,
+                              .count = 500,
                               .min_bytes = 4000,
                               .in_place = !in_place,
                               .context = GetParam(),
                               .first_producer = 1,
                               .cpu = kProducerCpu};
-        RawMember first(name, 16 << 20);
-        RawMember second(name, 16 << 20);
+        RawMember first(name, 8 << 20);
+        RawMember second(name, 8 << 20);
         auto below = producer.start(thread);
         const Published above = producer.publish(interrupt);
         below.get();
@@ -164,7 +165,8 @@ TEST(NmiLoss, IsToldByTheNextRecordAndWakesASleeper) {
     // Fills the ring; what the NMIs add is lost one way or another.
     producer.publish({.group = group, .count = 100});
     const std::uint64_t lost = counter(member.socket, NLMMAP_A_LOST);
-    producer.publish({.group = group, .count = 50, .context = NLMMAP_TEST_NMI, .cpu = kProducerCpu});
+    producer.publish(
+        {.group = group, .count = 50, .context = NLMMAP_TEST_NMI, .cpu = kProducerCpu});
     EXPECT_EQ(counter(member.socket, NLMMAP_A_LOST), lost + 50);
     while (member.ring.next()) {
     }

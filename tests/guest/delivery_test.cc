@@ -80,8 +80,8 @@ TEST_P(Delivery, MessagesOfEverySizeUpToTheLimitArriveByteForByte) {
     for (const std::uint32_t size : sizes) {
         const Order order{.group = group, .count = 3, .min_bytes = size, .in_place = in_place()};
         const Published published = producer_.publish(order);
-        ASSERT_EQ(published.delivered, 3U) << "payload of " << size << " bytes, error "
-                                           << published.error;
+        ASSERT_EQ(published.delivered, 3U)
+            << "payload of " << size << " bytes, error " << published.error;
         Check check(order);
         read_all(receiver, check);
         ASSERT_EQ(check.received(), 3U) << "payload of " << size << " bytes";
@@ -158,7 +158,7 @@ TEST_P(Delivery, FourProducersAndASmallRingLoseExactlyWhatIsCountedThroughAThous
                 .context = NLMMAP_TEST_KTHREAD,
                 .producers = 4,
                 .burst = 2,
-                .pause_us = 100};
+                .pause_us = 60};
     Receiver receiver = Receiver::join(name, {.ring_bytes = kPage});
     std::uint64_t published = 0;
     std::uint64_t received = 0;

@@ -38,8 +38,9 @@ class Forged : public testing::Test {
 TEST_F(Forged, PositionBeyondWhatWasProducedIsIgnoredAndCounted) {
     RawMember member(name_, kPage);
     producer_.publish({.group = group_, .count = 10});
-    for (const std::uint64_t ahead : {std::uint64_t{8}, std::uint64_t{kPage}, std::uint64_t{1} << 40,
-                                      std::uint64_t{1} << 63, ~std::uint64_t{0} - (10 * 88)}) {
+    for (const std::uint64_t ahead :
+         {std::uint64_t{8}, std::uint64_t{kPage}, std::uint64_t{1} << 40, std::uint64_t{1} << 63,
+          ~std::uint64_t{0} - (10 * 88)}) {
         const std::uint64_t before = counter(member.socket, NLMMAP_A_FORGED);
         member.ring.forge(member.ring.produced() + ahead);
         EXPECT_EQ(counter(member.socket, NLMMAP_A_FORGED), before + 1) << "ahead by " << ahead;
@@ -111,9 +112,9 @@ TEST_F(Forged, PositionsWhileMessagesFlowHurtOnlyTheForger) {
             state ^= state >> 7;
             state ^= state << 17;
             const std::uint64_t produced = forger.ring.produced();
-            const std::uint64_t nonsense[] = {state, produced + state % 8192,
-                                              produced - state % 8192, produced, 0,
-                                              std::uint64_t{1} << 63};
+            const std::uint64_t nonsense[] = {
+                state, produced + state % 8192, produced - state % 8192, produced,
+                0,     std::uint64_t{1} << 63};
             forger.ring.forge(nonsense[state % std::size(nonsense)]);
             forger.ring.set_watermark(static_cast<std::uint32_t>(state));
             forger.ring.consumer().lost_seen = state;
@@ -149,8 +150,9 @@ TEST_F(Forged, PositionsWhileMessagesFlowHurtOnlyTheForger) {
     ASSERT_TRUE(succeeded(info));
     const Reply& reply = info.replies.at(0);
     EXPECT_EQ(reply.get<std::uint64_t>(NLMMAP_A_SEQ), 2U * 800 * 4) << "seq is the kernel's own";
-    EXPECT_LE(*reply.get<std::uint64_t>(NLMMAP_A_PRODUCED) - *reply.get<std::uint64_t>(NLMMAP_A_CONSUMED),
-              kPage);
+    EXPECT_LE(
+        *reply.get<std::uint64_t>(NLMMAP_A_PRODUCED) - *reply.get<std::uint64_t>(NLMMAP_A_CONSUMED),
+        kPage);
     EXPECT_GT(*reply.get<std::uint64_t>(NLMMAP_A_FORGED), 0U);
     // And it may come back to honesty: from where the kernel stands it goes on.
     forger.ring.forge(forger.ring.produced());

@@ -151,11 +151,17 @@ TEST_F(Group, OfTheSameNameMayBeMadeAgainAfterItIsGone) {
 }
 
 TEST_F(Group, WithABadNameOrSizeIsRefused) {
-    const std::vector<std::string> names{"",    std::string(32, 'x'), std::string(60, 'x'),
-                                         "UPPER", "with space",       "slash/",
-                                         "tab\t", "\xc3\xa4"};
+    const std::vector<std::string> names{"",
+                                         std::string(32, 'x'),
+                                         std::string(60, 'x'),
+                                         "UPPER",
+                                         "with space",
+                                         "slash/",
+                                         "tab\t",
+                                         "\xc3\xa4"};
     for (const std::string& name : names) {
-        EXPECT_EQ(producer_.try_group(name, NLMMAP_GROUP_PUBLIC, 1024), EINVAL) << '"' << name << '"';
+        EXPECT_EQ(producer_.try_group(name, NLMMAP_GROUP_PUBLIC, 1024), EINVAL)
+            << '"' << name << '"';
     }
     for (const std::uint32_t bytes : {0U, 15U, 65537U, 0xffffffffU}) {
         EXPECT_EQ(producer_.try_group(unique_name("size"), NLMMAP_GROUP_PUBLIC, bytes), EINVAL)

@@ -230,10 +230,8 @@ TEST_F(Lifetime, GroupsComeAndGoWhileMessagesFlow) {
         const std::string name = unique_name("brief");
         const std::uint32_t group = producer_.add_group(name);
         RawMember member(name, kRing);
-        auto flow = producer_.start({.group = group,
-                                     .count = 1000000,
-                                     .context = NLMMAP_TEST_KTHREAD,
-                                     .producers = 2});
+        auto flow = producer_.start(
+            {.group = group, .count = 1000000, .context = NLMMAP_TEST_KTHREAD, .producers = 2});
         EXPECT_TRUE(eventually([&] { return member.ring.lost() > 0; }));
         producer_.remove_group(group);
         EXPECT_EQ(flow.get().ended, ECANCELED);

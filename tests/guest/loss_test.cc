@@ -71,8 +71,7 @@ TEST_P(Loss, IsFollowedByWholeBurstsOnceThereIsRoom) {
     RawMember member(name, kPage);
     std::uint64_t lost = 0;
     for (int round = 0; round < 100; ++round) {
-        const Order flood{
-            .group = group, .count = 100, .min_bytes = 100, .in_place = in_place()};
+        const Order flood{.group = group, .count = 100, .min_bytes = 100, .in_place = in_place()};
         producer_.publish(flood);
         Check first(flood);
         lost += flood.count - drain(member.ring, first);
@@ -117,11 +116,12 @@ TEST_P(Loss, StartsOnlyWhenTheRingIsFullToItsLastRecord) {
     RawMember member(name, kPage);
     // Records of 24 + 16 + 88 = 128 bytes: 31 fill all but the room for notices
     // and 64 bytes, which one of 24 + 16 + 24 takes exactly.
-    ASSERT_EQ(producer_.publish({.group = group, .count = 31, .min_bytes = 88, .in_place = in_place()})
-                  .delivered,
-              31U);
-    ASSERT_EQ(producer_.publish({.group = group, .min_bytes = 28, .in_place = in_place()}).delivered,
-              0U)
+    ASSERT_EQ(
+        producer_.publish({.group = group, .count = 31, .min_bytes = 88, .in_place = in_place()})
+            .delivered,
+        31U);
+    ASSERT_EQ(
+        producer_.publish({.group = group, .min_bytes = 28, .in_place = in_place()}).delivered, 0U)
         << "there is no room for 72 bytes";
     EXPECT_EQ(
         producer_.publish({.group = group, .min_bytes = 24, .in_place = in_place()}).delivered, 1U)

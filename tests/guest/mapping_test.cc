@@ -120,7 +120,8 @@ TEST_F(Mapping, IsRefusedAsPrivate) {
 
 TEST_F(Mapping, IsRefusedAtAnyOtherOffsetOrLength) {
     const int fd = socket_.fd();
-    for (const std::size_t bytes : {2 * kPage, kPage + kRing, kPage + kRest, std::size_t{1} << 20}) {
+    for (const std::size_t bytes :
+         {2 * kPage, kPage + kRing, kPage + kRest, std::size_t{1} << 20}) {
         EXPECT_EQ(try_map(fd, bytes, PROT_READ, MAP_SHARED, 0), EINVAL) << bytes;
     }
     for (const std::size_t bytes :
@@ -151,7 +152,8 @@ TEST_F(Mapping, CannotBeWrittenThroughProcMem) {
     const int memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
     ASSERT_GE(memory, 0);
     const std::uint64_t forged = 1 << 20;
-    EXPECT_EQ(pwrite(memory, &forged, sizeof(forged), reinterpret_cast<off_t>(producer() + 64)), -1);
+    EXPECT_EQ(pwrite(memory, &forged, sizeof(forged), reinterpret_cast<off_t>(producer() + 64)),
+              -1);
     EXPECT_EQ(pwrite(memory, &forged, sizeof(forged), reinterpret_cast<off_t>(producer() + kPage)),
               -1);
     close(memory);
@@ -161,8 +163,8 @@ TEST_F(Mapping, CannotBeWrittenThroughProcMem) {
 sigjmp_buf after_fault;
 
 TEST_F(Mapping, FaultsOnAWriteToTheKernelsPart) {
-    struct sigaction action {};
-    struct sigaction before {};
+    struct sigaction action{};
+    struct sigaction before{};
     action.sa_handler = [](int) { siglongjmp(after_fault, 1); };
     ASSERT_EQ(sigaction(SIGSEGV, &action, &before), 0);
     volatile int faults = 0;
@@ -246,8 +248,8 @@ TEST_F(Mapping, MayBeMovedButNotGrown) {
     auto* rest = static_cast<const std::byte*>(
         mmap(nullptr, kRest, PROT_READ, MAP_SHARED, socket_.fd(), kPage));
     ASSERT_NE(rest, MAP_FAILED);
-    auto* moved = static_cast<std::byte*>(mremap(const_cast<std::byte*>(rest), kRest, kRest,
-                                                 MREMAP_MAYMOVE | MREMAP_FIXED, place));
+    auto* moved = static_cast<std::byte*>(
+        mremap(const_cast<std::byte*>(rest), kRest, kRest, MREMAP_MAYMOVE | MREMAP_FIXED, place));
     ASSERT_EQ(moved, place);
     producer_.publish({.group = group_, .first_number = 5});
     const auto* words = reinterpret_cast<const nlmmap_producer*>(moved);
@@ -255,7 +257,8 @@ TEST_F(Mapping, MayBeMovedButNotGrown) {
     EXPECT_EQ(std::memcmp(moved + kPage, ring_->data(), 88), 0);
     EXPECT_EQ(std::memcmp(moved + kPage + kRing, ring_->data(), 88), 0);
     ASSERT_EQ(madvise(moved, kRest, MADV_DONTNEED), 0);
-    EXPECT_EQ(std::memcmp(moved + kPage + kRing, ring_->data(), 88), 0) << "faults find their place";
+    EXPECT_EQ(std::memcmp(moved + kPage + kRing, ring_->data(), 88), 0)
+        << "faults find their place";
     // Half of it unmapped, the other half stays.
     munmap(moved, kPage + kRing);
     EXPECT_EQ(std::memcmp(moved + kPage + kRing, ring_->data(), 88), 0);

@@ -96,7 +96,8 @@ TEST_F(Plain, MembersHearTheSameAsMappedOnes) {
         EXPECT_EQ(receive_all(plain2.fd(), expected.size()), expected);
         EXPECT_EQ(receive(plain1.fd(), 0), Bytes{}) << "something came twice";
     }
-    EXPECT_EQ(producer_.publish({.group = group_, .min_bytes = 16384 - NLMSG_HDRLEN}).delivered, 2U);
+    EXPECT_EQ(producer_.publish({.group = group_, .min_bytes = 16384 - NLMSG_HDRLEN}).delivered,
+              2U);
     EXPECT_EQ(receive_all(plain1.fd(), 1), read_all(mapped.ring)) << "the largest message";
 }
 
@@ -155,7 +156,8 @@ TEST_F(Plain, MembersAreToldEnobufsWhenTheirBufferIsFullAndThenGoOn) {
     ASSERT_EQ(plain.add_membership(group_), 0);
     RawMember mapped(name_, 1 << 20);
     producer_.publish({.group = group_, .count = 1000});
-    EXPECT_EQ(read_all(mapped.ring).size(), 1000U) << "a full plain listener is no concern of a ring";
+    EXPECT_EQ(read_all(mapped.ring).size(), 1000U)
+        << "a full plain listener is no concern of a ring";
     bool told = false;
     EXPECT_TRUE(eventually([&] {
         Bytes bytes = receive(plain.fd(), 10);

@@ -63,7 +63,8 @@ std::span<const std::byte> words_of(const nlmsghdr* message, std::span<const std
         }
         at += NLA_ALIGN(attribute.nla_len);
     }
-    if (!seen[NLMMAP_TEST_A_NUMBER] || !seen[NLMMAP_TEST_A_PRODUCER] || !seen[NLMMAP_TEST_A_WORDS]) {
+    if (!seen[NLMMAP_TEST_A_NUMBER] || !seen[NLMMAP_TEST_A_PRODUCER] ||
+        !seen[NLMMAP_TEST_A_WORDS]) {
         wrong(message, "an attribute is missing");
     }
     return words;

@@ -44,8 +44,8 @@ struct Published {
     std::uint64_t delivered = 0;
     std::uint64_t refused = 0;
     std::uint64_t skipped = 0;
-    int error = 0;   // the last error, an errno
-    int ended = 0;   // why it ended early, an errno: ECANCELED, EINTR
+    int error = 0;  // the last error, an errno
+    int ended = 0;  // why it ended early, an errno: ECANCELED, EINTR
 };
 
 // A file of /dev/nlmmap_test: its groups go with it. Throws std::system_error.

@@ -191,9 +191,9 @@ testing::AssertionResult refused(const Outcome& outcome, int error) {
     }
     // A sentence: at least two words.
     if (std::count(outcome.sentence.begin(), outcome.sentence.end(), ' ') < 1) {
-        return testing::AssertionFailure() << strerrorname_np(error)
-                                           << " as expected, but no sentence for people: \""
-                                           << outcome.sentence << "\"";
+        return testing::AssertionFailure()
+               << strerrorname_np(error) << " as expected, but no sentence for people: \""
+               << outcome.sentence << "\"";
     }
     return testing::AssertionSuccess();
 }
@@ -231,7 +231,7 @@ std::uint32_t RawSocket::portid() const {
 }
 
 std::uint64_t RawSocket::inode() const {
-    struct stat status {};
+    struct stat status{};
     if (fstat(fd_, &status) != 0) {
         fail("fstat");
     }
@@ -388,7 +388,8 @@ std::optional<RawRecord> RawRing::next() {
         record.time = time;
     }
     const std::uint64_t missing = record.header.seq - seq_ - 1;
-    if (record.header.seq <= seq_ || (missing != 0) != bool(record.header.flags & NLMMAP_RECORD_LOST)) {
+    if (record.header.seq <= seq_ ||
+        (missing != 0) != bool(record.header.flags & NLMMAP_RECORD_LOST)) {
         throw std::runtime_error("seq " + std::to_string(record.header.seq) + " after " +
                                  std::to_string(seq_) + " with flags " +
                                  std::to_string(record.header.flags));
@@ -404,9 +405,7 @@ void RawRing::release() {
     forge(position_);
 }
 
-void RawRing::see_losses() {
-    __atomic_store_n(&consumer_->lost_seen, lost(), __ATOMIC_RELAXED);
-}
+void RawRing::see_losses() { __atomic_store_n(&consumer_->lost_seen, lost(), __ATOMIC_RELAXED); }
 
 void RawRing::forge(std::uint64_t position) {
     // Pairs with the kernel's acquire: what was read is read before it is given back.

@@ -125,9 +125,7 @@ struct RawRecord {
     nlmmap_record header{};
     std::optional<std::uint64_t> time;
     std::span<const std::byte> datagram;
-    const nlmsghdr* message() const {
-        return reinterpret_cast<const nlmsghdr*>(datagram.data());
-    }
+    const nlmsghdr* message() const { return reinterpret_cast<const nlmsghdr*>(datagram.data()); }
 };
 
 // The mapping of a socket's RX ring.

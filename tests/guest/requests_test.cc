@@ -147,17 +147,18 @@ TEST_F(Requests, ThatNameNoGroupOrTwoAreRefused) {
     RawMember member(name_);
     for (const std::uint16_t type : {NLMMAP_MSG_JOIN, NLMMAP_MSG_LEAVE, NLMMAP_MSG_GROUP_GET}) {
         EXPECT_TRUE(refused(member.socket.ask(Request(type)), EINVAL)) << type;
-        EXPECT_TRUE(refused(member.socket.ask(Request(type)
-                                                  .string(NLMMAP_A_GROUP_NAME, name_)
-                                                  .u32(NLMMAP_A_GROUP_ID, group_)),
-                            EINVAL))
+        EXPECT_TRUE(refused(
+            member.socket.ask(
+                Request(type).string(NLMMAP_A_GROUP_NAME, name_).u32(NLMMAP_A_GROUP_ID, group_)),
+            EINVAL))
             << type;
         for (const std::uint32_t id : {0U, 1025U, 65536U + group_, 0xffffffffU}) {
-            EXPECT_TRUE(refused(member.socket.ask(Request(type).u32(NLMMAP_A_GROUP_ID, id)), ENOENT))
+            EXPECT_TRUE(
+                refused(member.socket.ask(Request(type).u32(NLMMAP_A_GROUP_ID, id)), ENOENT))
                 << type << ' ' << id;
         }
-        EXPECT_TRUE(refused(
-            member.socket.ask(Request(type).string(NLMMAP_A_GROUP_NAME, "nowhere")), ENOENT));
+        EXPECT_TRUE(refused(member.socket.ask(Request(type).string(NLMMAP_A_GROUP_NAME, "nowhere")),
+                            ENOENT));
         EXPECT_TRUE(
             refused(member.socket.ask(Request(type).string(NLMMAP_A_GROUP_NAME, "")), ENOENT));
     }
@@ -195,24 +196,22 @@ TEST_F(Requests, WithAttributesOfAWrongLengthAreRefused) {
 TEST_F(Requests, WithUnknownAttributesAreRefused) {
     RawMember member(name_);
     RawSocket bare;
-    EXPECT_TRUE(refused(bare.ask(Request(NLMMAP_MSG_SETUP)
-                                     .u32(NLMMAP_A_RX_BYTES, kPage)
-                                     .u32(kUnknownAttribute, 1)),
-                        EINVAL));
+    EXPECT_TRUE(refused(
+        bare.ask(Request(NLMMAP_MSG_SETUP).u32(NLMMAP_A_RX_BYTES, kPage).u32(kUnknownAttribute, 1)),
+        EINVAL));
     // Known elsewhere, but no part of this request.
-    EXPECT_TRUE(refused(bare.ask(Request(NLMMAP_MSG_SETUP)
-                                     .u32(NLMMAP_A_RX_BYTES, kPage)
-                                     .u64(NLMMAP_A_LOST, 0)),
-                        EINVAL));
+    EXPECT_TRUE(refused(
+        bare.ask(Request(NLMMAP_MSG_SETUP).u32(NLMMAP_A_RX_BYTES, kPage).u64(NLMMAP_A_LOST, 0)),
+        EINVAL));
     for (const std::uint16_t type : {NLMMAP_MSG_JOIN, NLMMAP_MSG_LEAVE, NLMMAP_MSG_GROUP_GET}) {
-        EXPECT_TRUE(refused(member.socket.ask(Request(type)
-                                                  .string(NLMMAP_A_GROUP_NAME, name_)
-                                                  .u32(kUnknownAttribute, 1)),
-                            EINVAL))
+        EXPECT_TRUE(
+            refused(member.socket.ask(
+                        Request(type).string(NLMMAP_A_GROUP_NAME, name_).u32(kUnknownAttribute, 1)),
+                    EINVAL))
             << type;
     }
-    EXPECT_TRUE(refused(
-        member.socket.ask(Request(NLMMAP_MSG_SOCKET_GET).u32(NLMMAP_A_GROUP_ID, 1)), EINVAL));
+    EXPECT_TRUE(refused(member.socket.ask(Request(NLMMAP_MSG_SOCKET_GET).u32(NLMMAP_A_GROUP_ID, 1)),
+                        EINVAL));
     EXPECT_TRUE(works(member.socket, member.ring));
 }
 
@@ -228,7 +227,8 @@ TEST_F(Requests, WithAttributesThatAreCutShortAreRefused) {
     for (const std::uint16_t type : {NLMMAP_MSG_SETUP, NLMMAP_MSG_JOIN, NLMMAP_MSG_LEAVE,
                                      NLMMAP_MSG_SOCKET_GET, NLMMAP_MSG_GROUP_GET}) {
         for (const int length : {0, 1, 3, 9, 64, 65535}) {
-            EXPECT_TRUE(refused(member.socket.ask(broken(type, static_cast<std::uint16_t>(length))), EINVAL))
+            EXPECT_TRUE(refused(member.socket.ask(broken(type, static_cast<std::uint16_t>(length))),
+                                EINVAL))
                 << "type " << type << ", nla_len " << length;
         }
         // Bytes after the last attribute that are none.
@@ -251,9 +251,8 @@ TEST_F(Requests, ThatAreTruncatedOrLieAboutTheirLengthAreRefused) {
     RawMember member(name_);
     const Request good = Request(NLMMAP_MSG_GROUP_GET).string(NLMMAP_A_GROUP_NAME, name_);
     std::vector<Bytes> bad;
-    for (const std::size_t bytes : {1, 4, 15}) {
-        bad.emplace_back(good.bytes().begin(),
-                         good.bytes().begin() + static_cast<std::ptrdiff_t>(bytes));
+    for (const std::ptrdiff_t bytes : {1, 4, 15}) {
+        bad.emplace_back(good.bytes().begin(), good.bytes().begin() + bytes);
     }
     // Cut in the middle of the attribute: nlmsg_len is more than there is.
     bad.emplace_back(good.bytes().begin(), good.bytes().begin() + 20);
@@ -350,8 +349,8 @@ TEST_F(Requests, OfRandomBytesNeverHurt) {
 
 TEST_F(Requests, WithoutAnAcknowledgementWantedAreCarriedOutAndErrorsStillAnswered) {
     RawSocket socket;
-    Outcome outcome = socket.ask(Request(NLMMAP_MSG_JOIN, NLM_F_REQUEST)
-                                     .string(NLMMAP_A_GROUP_NAME, name_));
+    Outcome outcome =
+        socket.ask(Request(NLMMAP_MSG_JOIN, NLM_F_REQUEST).string(NLMMAP_A_GROUP_NAME, name_));
     EXPECT_TRUE(refused(outcome, ENODEV));
     ASSERT_TRUE(succeeded(socket.setup(kPage)));
     Request quiet = Request(NLMMAP_MSG_JOIN, NLM_F_REQUEST).string(NLMMAP_A_GROUP_NAME, name_);

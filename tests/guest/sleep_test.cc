@@ -96,18 +96,19 @@ TEST_P(Sleeping, ReaderIsWokenForEachMessage) {
                     ADD_FAILURE() << "slept through message " << check.received()
                                   << (member.ring.readable() ? ", which is in the ring"
                                                              : ", which never came");
+                    read = order.count;
+                    read.notify_one();
                     return;
                 }
             }
             read_all(member.ring, check);
             read = check.received();
+            read.notify_one();
         }
     });
     for (std::uint64_t i = 0; i < order.count; ++i) {
         producer_.publish({.group = order.group, .first_number = i});
-        while (read <= i && reader.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
-            std::this_thread::yield();
-        }
+        read.wait(i);
     }
     reader.get();
     EXPECT_EQ(member.ring.lost(), 0U);
@@ -400,7 +401,7 @@ TEST(ReceiverWait, SaysWhyItReturned) {
         EXPECT_EQ(record.seq(), 1U);
     }
 
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = [](int) {};
     sigaction(SIGUSR1, &action, nullptr);
     const pthread_t self = pthread_self();

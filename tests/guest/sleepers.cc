@@ -236,7 +236,7 @@ class UringSleeper : public Sleeper {
 }  // namespace
 
 std::vector<Way> all_ways() {
-    return {Way::poll, Way::select, Way::epoll_level,     Way::epoll_edge,
+    return {Way::poll, Way::select, Way::epoll_level,    Way::epoll_edge,
             Way::aio,  Way::uring,  Way::uring_multishot};
 }
 

@@ -79,8 +79,8 @@ std::string in_child(const std::function<std::string()>& code) {
         } catch (const std::exception& error) {
             said = error.what();
         }
-        const bool told = write(channel[1], said.data(), said.size()) ==
-                          static_cast<ssize_t>(said.size());
+        const bool told =
+            write(channel[1], said.data(), said.size()) == static_cast<ssize_t>(said.size());
         _exit(told ? 0 : 1);
     }
     close(channel[1]);

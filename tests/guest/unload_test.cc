@@ -139,10 +139,8 @@ TEST_F(Unloading, RightAfterTheLastPublisherAndReaderAreGoneIsClean) {
             RawSocket plain;
             ASSERT_EQ(plain.add_membership(group), 0);
             poll_now(member.socket.fd(), POLLIN);
-            producer.publish({.group = group,
-                              .count = 200,
-                              .context = NLMMAP_TEST_KTHREAD,
-                              .producers = 2});
+            producer.publish(
+                {.group = group, .count = 200, .context = NLMMAP_TEST_KTHREAD, .producers = 2});
         }
         unload_both();
     }

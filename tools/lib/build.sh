@@ -34,12 +34,31 @@ nlmmap_build_module() {
     printf '%s\n' "$state" >"$outdir/.$name.state"
 }
 
+# The folder of what was built and tested before, in this clone or another. Bazel
+# does not look at the system's tools, so each set of them has a folder of its own.
+nlmmap_bazel_cache() {
+    local tools cache
+    # shellcheck disable=SC2046
+    tools=$(dpkg-query -W $(nlmmap_packages build kernel vm test) 'gcc-1*' 'g++-1*' 2>/dev/null | sha256sum | cut -c 1-12)
+    cache=$NLMMAP_CACHE/bazel/$tools
+    if [ ! -d "$cache" ]; then
+        mkdir -p "$cache"
+        # Those of other sets of tools, and what nobody wanted for long.
+        find "$NLMMAP_CACHE/bazel" -mindepth 1 -maxdepth 1 -type d ! -name "$tools" -mtime +7 -exec rm -rf {} + || true
+    fi
+    find "$cache" -type f -mtime +14 -delete 2>/dev/null || true
+    printf '%s\n' "$cache"
+}
+
 # NLMMAP_BAZEL_STARTUP: start-up options, e.g. --output_base=… for a server of one's own.
 nlmmap_bazel() {
     local command=$1 options=()
     shift
     case $command in
-    build | test | run) [ -t 2 ] || options=(--curses=no --color=no --show_progress_rate_limit=5) ;;
+    build | test | run)
+        options=(--disk_cache="$(nlmmap_bazel_cache)")
+        [ -t 2 ] || options+=(--curses=no --color=no --show_progress_rate_limit=5)
+        ;;
     esac
     # shellcheck disable=SC2086
     (cd "$NLMMAP_ROOT" && bazel ${NLMMAP_BAZEL_STARTUP:-} "$command" "${options[@]}" "$@")

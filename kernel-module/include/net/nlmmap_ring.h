@@ -188,7 +188,6 @@ void nlmmap_ring_give_notice(struct nlmmap_ring *ring, u16 group);
 void nlmmap_ring_count(struct nlmmap_ring *ring,
 		       struct nlmmap_ring_counters *counters);
 void nlmmap_ring_stamp(struct nlmmap_record *record);
-u64 nlmmap_load_tail(const u8 *from, u32 len);
 
 /* The only optional field so far. */
 static __always_inline bool nlmmap_ring_stamps(const struct nlmmap_ring *ring)
@@ -196,35 +195,53 @@ static __always_inline bool nlmmap_ring_stamps(const struct nlmmap_ring *ring)
 	return ring->header_bytes != sizeof(struct nlmmap_record);
 }
 
+/* Datagrams of these sizes are copied in line: most messages are a few dozen
+ * bytes, for which a call of memcpy() costs more than the copy.
+ */
+#define NLMMAP_FAST_MIN		sizeof(struct nlmsghdr)
+#define NLMMAP_FAST_MAX		1024
+
 /**
- * nlmmap_copy - copy a datagram into a ring, by words, and zero its padding
+ * nlmmap_copy_fast - copy NLMMAP_FAST_MIN bytes or more, and zero the padding
  * @to: 8-byte aligned
  * @from: any alignment
  * @len: bytes; what is written is rounded up to a multiple of 8
  *
- * Inline and by words because most messages are a few dozen bytes, for which a
- * call of memcpy() costs more than the copy.
+ * In steps of 32 bytes, or of 16 for what is shorter than that; the last step
+ * overlaps the one before, so that there is no remainder to handle.
+ */
+static __always_inline void nlmmap_copy_fast(u8 *to, const u8 *from, u64 len)
+{
+	u64 last, at;
+
+	__builtin_memset(to + ((len - 1) & ~7ull), 0, 8);
+	if (len < 32) {
+		__builtin_memcpy(to, from, 16);
+		__builtin_memcpy(to + len - 16, from + len - 16, 16);
+		return;
+	}
+	last = len - 32;
+	for (at = 0; at < last; at += 32)
+		__builtin_memcpy(to + at, from + at, 32);
+	__builtin_memcpy(to + last, from + last, 32);
+}
+
+/**
+ * nlmmap_copy - the same for any length
+ * @to: 8-byte aligned
+ * @from: any alignment
+ * @len: bytes; what is written is rounded up to a multiple of 8
  */
 static __always_inline void nlmmap_copy(u8 *to, const u8 *from, u32 len)
 {
-	u64 word;
-
-	if (unlikely(len > 1024)) {
-		u32 whole = len & ~(u32)7;
-
-		memcpy(to, from, whole);
-		to += whole;
-		from += whole;
-		len -= whole;
+	if (likely(len >= NLMMAP_FAST_MIN && len <= NLMMAP_FAST_MAX)) {
+		nlmmap_copy_fast(to, from, len);
+		return;
 	}
-	for (; len >= 32; len -= 32, to += 32, from += 32)
-		__builtin_memcpy(to, from, 32);
-	for (; len >= 8; len -= 8, to += 8, from += 8)
-		__builtin_memcpy(to, from, 8);
-	if (len) {
-		word = nlmmap_load_tail(from, len);
-		__builtin_memcpy(to, &word, 8);
-	}
+	if (unlikely(!len))
+		return;
+	__builtin_memset(to + ((len - 1) & ~7u), 0, 8);
+	memcpy(to, from, len);
 }
 
 /* In NMI the lock may be held by what the NMI interrupted: then the record is
@@ -358,10 +375,6 @@ nlmmap_ring_publish_locked(struct nlmmap_ring *ring, u16 group, u16 flags,
  * lock that is not free goes there, too, which makes the test for NMI needless.
  */
 
-/* Datagrams of these sizes are copied in line. */
-#define NLMMAP_FAST_MIN		sizeof(struct nlmsghdr)
-#define NLMMAP_FAST_MAX		1024
-
 /**
  * nlmmap_ring_start_fast - nlmmap_ring_start() for one well-formed message
  * @ring: locked
@@ -389,24 +402,6 @@ nlmmap_ring_start_fast(struct nlmmap_ring *ring, u16 group, u32 len,
 	at->seq = ring->seq + 1;
 	*record = at;
 	return true;
-}
-
-/**
- * nlmmap_copy_fast - copy NLMMAP_FAST_MIN bytes or more, and zero the padding
- * @to: 8-byte aligned
- * @from: any alignment
- * @len: bytes; what is written is rounded up to a multiple of 8
- *
- * The last 16 bytes overlap those before them: there is no remainder to handle.
- */
-static __always_inline void nlmmap_copy_fast(u8 *to, const u8 *from, u64 len)
-{
-	u64 last = len - 16, at;
-
-	__builtin_memset(to + ((len - 1) & ~7ull), 0, 8);
-	for (at = 0; at < last; at += 16)
-		__builtin_memcpy(to + at, from + at, 16);
-	__builtin_memcpy(to + last, from + last, 16);
 }
 
 #ifdef __cplusplus

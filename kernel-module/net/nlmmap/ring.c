@@ -337,16 +337,3 @@ noinline void nlmmap_ring_stamp(struct nlmmap_record *record)
 	__builtin_memcpy(record + 1, &now, sizeof(now));
 }
 EXPORT_SYMBOL_GPL(nlmmap_ring_stamp);
-
-/**
- * nlmmap_load_tail - the last bytes of a datagram as one word, zeroes behind
- * @from: any alignment
- * @len: 1 to 7
- */
-noinline u64 nlmmap_load_tail(const u8 *from, u32 len)
-{
-	u64 word = 0;
-
-	memcpy(&word, from, len);
-	return word;
-}

@@ -142,7 +142,9 @@ class Batch {
     bool begun_ = false;                // the current record has been reached
 };
 
-/// Walks the records of a Batch; an input iterator. Belongs to its Batch.
+/// Walks the records of a Batch; an input iterator. Belongs to its Batch. A record that is stepped
+/// over without being looked at counts as read; a notice among them goes unnoticed by
+/// Receiver::wait().
 class BatchIterator {
   public:
     using value_type = Record;
