@@ -308,6 +308,7 @@ TEST_F(Info, DumpsMayBeAskedForWhileSocketsComeAndGo) {
     nlmmap::Socket socket;
     for (int i = 0; i < 20; ++i) {
         std::vector<RawMember> members;
+        members.reserve(10);
         for (int k = 0; k < 10; ++k) {
             members.emplace_back(name_, kPage);
         }

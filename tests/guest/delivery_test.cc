@@ -97,6 +97,7 @@ TEST_P(Delivery, EightReadersHearEverythingInOrderThroughAThousandWraps) {
                 .max_bytes = 1024 - NLMSG_HDRLEN,
                 .in_place = in_place()};
     std::vector<Receiver> receivers;
+    receivers.reserve(8);
     for (int i = 0; i < 8; ++i) {
         receivers.push_back(Receiver::join(name, {.ring_bytes = kPage}));
     }
@@ -130,9 +131,11 @@ TEST_P(Delivery, NothingOfFourProducersOnTwoCpusIsLostWhileEightReadersHaveRoom)
     const std::uint64_t messages = order.count * order.producers;
     std::vector<std::future<Check>> readers;
     std::vector<Receiver> receivers;
+    receivers.reserve(8);
     for (int i = 0; i < 8; ++i) {
         receivers.push_back(Receiver::join(name, {.ring_bytes = 1 << 20}));
     }
+    readers.reserve(receivers.size());
     for (Receiver& receiver : receivers) {
         readers.push_back(std::async(std::launch::async, [&receiver, &order, messages] {
             Check check(order);

@@ -248,6 +248,7 @@ TEST_F(Group, GoesWithItsNetworkNamespaceAndEverythingInIt) {
         id = producer.add_group(name);
         const std::uint32_t hidden = producer.add_group(unique_name("hidden"), kPrivate);
         std::vector<RawMember> members;
+        members.reserve(5);
         for (int i = 0; i < 5; ++i) {
             members.emplace_back(name);
         }

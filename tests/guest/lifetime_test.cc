@@ -169,6 +169,7 @@ TEST_F(Lifetime, EndsWithAProcessThatIsKilledWithMapsWhileMessagesFlow) {
     ASSERT_GE(child, 0);
     if (child == 0) {
         std::vector<RawMember> members;
+        members.reserve(4);
         for (int i = 0; i < 4; ++i) {
             members.emplace_back(name_, kRing);
         }

@@ -109,6 +109,7 @@ TEST_F(Requests, OfTwoSetupsAtOnceExactlyOneWins) {
         const Request request = Request(NLMMAP_MSG_SETUP).u32(NLMMAP_A_RX_BYTES, 1 << 18);
         std::atomic<int> ready{0};
         std::vector<std::future<void>> threads;
+        threads.reserve(4);
         for (int i = 0; i < 4; ++i) {
             threads.push_back(std::async(std::launch::async, [&] {
                 ++ready;
