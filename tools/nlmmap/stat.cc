@@ -78,7 +78,7 @@ Look look_now(Socket& socket) {
     return look;
 }
 
-std::string rate_text(const std::optional<Rates>& rates, double Rates::*member) {
+std::string rate_text(const std::optional<Rates>& rates, double Rates::* member) {
     return rates ? fmt::format("{:.0f}", (*rates).*member) : std::string();
 }
 
