@@ -157,6 +157,28 @@ check AGuestThatHangsSaysSo grep -q "did not end within 8 s" "$text"
 boot forged 60 30 forges_a_pass
 check APassThatNoCaseStandsForFails [ "$status" = 1 ]
 
+boot no_program 60 30
+check AGuestThatRanNoProgramFails [ "$status" = 1 ]
+
+# judged NAME STATUS CONSOLE: what is made of a good verdict if the guest ended so.
+judged() {
+    local work=$TEST_TMPDIR/judged
+    mkdir -p "$work"
+    printf '%s\n' 'KTAP version 1' 'ok 1 passes script' '1..1' 'pass 1' >"$work/verdict"
+    printf '%s\n' "$3" >"$work/console"
+    xml=$work/$1.xml
+    status=0
+    python3 "$converter" --suite "$1" --xml "$xml" --ended "it ended so" --status "$2" \
+        "$work/verdict" "$work/console" || status=$?
+}
+
+judged well 0 '[   12.345678] reboot: Power down'
+check AGoodVerdictPasses [ "$status" = 0 ]
+judged late_hang 124 ''
+check AHangAfterTheVerdictFails case_failed guest end
+judged late_panic 0 '[   12.345678] Kernel panic - not syncing: after the verdict'
+check APanicAfterTheVerdictFails case_failed guest console
+
 KERNEL=$TEST_TMPDIR/none boot no_kernel 60 30 passes
 check AMissingKernelFails [ "$status" != 0 ]
 

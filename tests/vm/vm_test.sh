@@ -24,4 +24,4 @@ case $status in
 esac
 echo "$ended, after $((SECONDS - begun)) s"
 python3 "$converter" --suite "${TEST_TARGET:-vm}" --xml "${XML_OUTPUT_FILE:-$out/test.xml}" \
-    --ended "$ended" "$out/verdict.ktap" "$out/console.log"
+    --ended "$ended" --status "$status" "$out/verdict.ktap" "$out/console.log"

@@ -69,7 +69,11 @@ def main():
     except OSError:
         lines = []
     for line in lines:
-        event = json.loads(line)
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            totals.fail("bazel's list of events is cut off")
+            break
         if "targetConfigured" in event["id"] and event.get("configured", {}).get("testSize"):
             wanted.add(event["id"]["targetConfigured"]["label"])
         if "testResult" in event["id"]:

@@ -28,9 +28,15 @@ nlmmap_kernel_candidate() {
 
 nlmmap_kernel_series() {
     local series
+    local missing=
     nlmmap_kernel_offers
-    if [ -z "$NLMMAP_OFFERS" ]; then
-        # apt's lists are empty, or this is not Debian.
+    for series in $NLMMAP_SERIES; do
+        if [ -z "$(nlmmap_kernel_candidate "$series")" ] && [ ! -e "$NLMMAP_CACHE/kernels/series-$series" ]; then
+            missing=yes
+        fi
+    done
+    if [ -n "$missing" ]; then
+        # apt's lists are empty or old, or this Debian has not all of them.
         nlmmap_apt_ready
         nlmmap_step "apt-get update" nlmmap_apt_get update || true
         nlmmap_kernel_offers

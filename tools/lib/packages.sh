@@ -5,6 +5,7 @@
 
 nlmmap_platform() {
     local lacks=
+    NLMMAP_INSTEAD=$1
     if [ "$(uname -m)" != x86_64 ]; then
         lacks="this is $(uname -m), not x86-64"
     elif ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
@@ -31,7 +32,10 @@ nlmmap_apt_get() {
 # sudo may want to ask for a password, which it cannot where nlmmap_step has
 # put its output into a log.
 nlmmap_apt_ready() {
-    [ "$(id -u)" = 0 ] || sudo -v || nlmmap_die "sudo is needed, for apt-get alone"
+    [ "$(id -u)" = 0 ] || sudo -v || {
+        nlmmap_say "$NLMMAP_PROGRAM: packages have to be installed, and sudo does not let you${NLMMAP_INSTEAD:+: $NLMMAP_INSTEAD}"
+        exit 2
+    }
 }
 
 nlmmap_packages() {

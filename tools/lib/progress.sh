@@ -64,8 +64,10 @@ nlmmap_step() {
     if [ "$status" = 0 ]; then
         nlmmap_say "$label: ok ($(nlmmap_duration $((SECONDS - begun))))"
     else
-        nlmmap_say "$label: FAILED ($(nlmmap_duration $((SECONDS - begun)))); the end of $log:"
-        tail -n 40 "$log" | sed 's/^/    /' >&2
+        nlmmap_say "$label: FAILED ($(nlmmap_duration $((SECONDS - begun)))); from $log:"
+        # What went wrong may be far from the end.
+        head -n -30 "$log" | grep -aE '(^|[^[:alnum:]])(error|ERROR|FAIL|FAILED|not ok)([: ]|$)' | cut -c 1-300 | head -n 20 | sed 's/^/    /' >&2 || true
+        tail -n 30 "$log" | sed 's/^/    /' >&2
     fi
     return "$status"
 }
