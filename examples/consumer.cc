@@ -13,8 +13,14 @@
 #include <cstring>
 #include <limits>
 #include <nlmmap/nlmmap.hpp>
+#include <string_view>
 
 namespace {
+
+constexpr char kUsage[] =
+    "usage: consumer GROUP [COUNT]\n"
+    "Prints the messages of a group, COUNT of them or until it is interrupted.\n"
+    "`nlmmap list` shows the groups that there are.\n";
 
 // What a real program does with a message goes here.
 void handle(const nlmmap::Message& message) {
@@ -67,6 +73,11 @@ void consume(const char* group, std::uint64_t count) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    const std::string_view first = argc > 1 ? argv[1] : "";
+    if (argc == 2 && (first == "-h" || first == "--help")) {
+        std::fputs(kUsage, stdout);
+        return EXIT_SUCCESS;
+    }
     std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
     bool usable = argc == 2 || argc == 3;
     if (argc == 3) {
@@ -75,10 +86,7 @@ int main(int argc, char** argv) {
         usable = error == std::errc() && rest == end && count != 0;
     }
     if (!usable) {
-        std::fprintf(stderr,
-                     "usage: consumer GROUP [COUNT]\n"
-                     "Prints the messages of a group, COUNT of them or until it is interrupted.\n"
-                     "`nlmmap list` shows the groups that there are.\n");
+        std::fputs(kUsage, stderr);
         return 2;
     }
     try {

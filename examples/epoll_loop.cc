@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cinttypes>
 #include <cstdint>
 #include <cstdio>
 #include <nlmmap/nlmmap.hpp>
@@ -31,8 +32,7 @@ class Daemon {
     Daemon(const char* group, bool edge) : receiver_(nlmmap::Receiver::join(group)), edge_(edge) {
         sigset_t signals;
         sigemptyset(&signals);
-        sigaddset(&signals, SIGINT);
-        sigaddset(&signals, SIGTERM);
+        for (const int number : {SIGINT, SIGTERM}) sigaddset(&signals, number);
         checked(sigprocmask(SIG_BLOCK, &signals, nullptr), "sigprocmask");
         signals_ = checked(signalfd(-1, &signals, SFD_CLOEXEC), "signalfd");
 
@@ -43,21 +43,22 @@ class Daemon {
         epoll_ = checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
         watch(signals_, EPOLLIN);
         watch(timer_, EPOLLIN);
-        // The receiver is one descriptor like any other.
-        watch(receiver_.fd(), edge_ ? EPOLLIN | EPOLLET : EPOLLIN);
+        // EPOLLRDBAND is the ring; EPOLLIN would also be answers to requests on the same socket.
+        watch(receiver_.fd(), edge_ ? EPOLLRDBAND | EPOLLET : EPOLLRDBAND);
     }
 
     void run() {
         for (;;) {
             epoll_event events[8];
-            const int ready = epoll_wait(epoll_, events, 8, -1);
+            const int ready = epoll_wait(epoll_, events, 8, more_ ? 0 : -1);
             if (ready < 0 && errno == EINTR) continue;
             checked(ready, "epoll_wait");
             for (int i = 0; i < ready; ++i) {
                 if (events[i].data.fd == signals_) return report();
                 if (events[i].data.fd == timer_) tick();
-                if (events[i].data.fd == receiver_.fd() && !drain()) return report();
+                if (events[i].data.fd == receiver_.fd()) more_ = true;
             }
+            if (more_ && !read_batch()) return report();
         }
     }
 
@@ -67,34 +68,31 @@ class Daemon {
         checked(epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
     }
 
-    // False if the group was deleted.
-    bool drain() {
-        do {
-            for (const nlmmap::Record& record : receiver_.read()) {
-                for (const nlmmap::Message& message : record) {
-                    if (message.type() == NLMMAP_MSG_GROUP_DELETED) return false;
-                    ++messages_;
-                }
-            }
-            // Level-triggered epoll looks again by itself before it sleeps, and that arms the ring.
-            // Edge-triggered epoll does not: arm() does it, and says if something came meanwhile.
-        } while (edge_ && receiver_.arm());
+    bool read_batch() {
+        for (const nlmmap::Record& record : receiver_.read()) {
+            if (const std::uint64_t lost = record.lost_before(); lost != 0)
+                std::printf("lost %" PRIu64 " before record %" PRIu64 "\n", lost, record.seq());
+            if (record.is_notice()) return false;  // the group was deleted
+            for ([[maybe_unused]] const nlmmap::Message& message : record) ++messages_;
+        }
+        // Level-triggered epoll looks again before it sleeps, and so arms the ring. Edge-triggered
+        // epoll does not: arm() does, and says if more came; the others have their turn first.
+        more_ = edge_ && receiver_.arm();
         return true;
     }
 
     void tick() {
-        std::uint64_t expirations;
-        if (read(timer_, &expirations, sizeof(expirations)) == sizeof(expirations)) report();
+        if (std::uint64_t times; read(timer_, &times, sizeof(times)) == sizeof(times)) report();
     }
 
     void report() {
-        std::printf("%llu messages, %llu lost\n", static_cast<unsigned long long>(messages_),
-                    static_cast<unsigned long long>(receiver_.lost()));
+        std::printf("%" PRIu64 " messages, %" PRIu64 " lost\n", messages_, receiver_.lost());
         std::fflush(stdout);
     }
 
     nlmmap::Receiver receiver_;
     bool edge_;
+    bool more_ = false;  // to be read before the next sleep
     std::uint64_t messages_ = 0;
     int signals_ = -1;  // the kernel closes these three when the process ends
     int timer_ = -1;
@@ -104,10 +102,12 @@ class Daemon {
 }  // namespace
 
 int main(int argc, char** argv) {
+    const std::string_view group = argc > 1 ? argv[1] : "-";
     const bool edge = argc == 3 && std::string_view(argv[2]) == "--edge";
-    if (argc < 2 || argv[1][0] == '-' || argc > (edge ? 3 : 2)) {
-        std::fprintf(stderr, "usage: epoll_loop GROUP [--edge]\n");
-        return 2;
+    if (group.starts_with('-') || argc > (edge ? 3 : 2)) {
+        const bool help = argc == 2 && (group == "-h" || group == "--help");
+        std::fputs("usage: epoll_loop GROUP [--edge]\n", help ? stdout : stderr);
+        return help ? 0 : 2;
     }
     try {
         Daemon(argv[1], edge).run();

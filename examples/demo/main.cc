@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -68,7 +69,11 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     stream
         ->add_option("--watermark-bytes", streaming.watermark_bytes,
-                     "The ring's reader is woken when so much waits, or after 500 ms")
+                     "The ring's reader is woken when so much waits, or after the latency")
+        ->capture_default_str();
+    unsigned latency_ms = static_cast<unsigned>(streaming.latency.count());
+    stream->add_option("--latency-ms", latency_ms, "How long an event waits to be seen at most")
+        ->check(CLI::Range(1, 60'000))
         ->capture_default_str();
     stream
         ->add_option("--receive-buffer-bytes", streaming.receive_buffer_bytes,
@@ -103,6 +108,7 @@ int main(int argc, char** argv) {
     CLI11_PARSE(app, argc, argv);
     try {
         if (*stream) {
+            streaming.latency = std::chrono::milliseconds(latency_ms);
             write_json(out, demo::stream(streaming));
         } else if (*instructions) {
             write_json(out, demo::instructions(measuring));

@@ -65,22 +65,24 @@ void Samples::offer(const nlmmap::Message& message) noexcept {
     if (taken_ == asked_) wanted_.store(false, std::memory_order_release);
 }
 
-RingReader::RingReader(std::size_t ring_bytes, std::uint32_t watermark_bytes)
-    : thread_([this, ring_bytes, watermark_bytes](std::stop_token stop) {
+RingReader::RingReader(std::size_t ring_bytes, std::uint32_t watermark_bytes,
+                       std::chrono::milliseconds latency)
+    : thread_([this, ring_bytes, watermark_bytes, latency](std::stop_token stop) {
           try {
-              run(stop, ring_bytes, watermark_bytes);
+              run(stop, ring_bytes, watermark_bytes, latency);
           } catch (const std::exception& error) {
               fail(progress, error);
           }
       }) {}
 
-void RingReader::run(std::stop_token stop, std::size_t ring_bytes, std::uint32_t watermark_bytes) {
+void RingReader::run(std::stop_token stop, std::size_t ring_bytes, std::uint32_t watermark_bytes,
+                     std::chrono::milliseconds latency) {
     nlmmap::Receiver receiver = nlmmap::Receiver::join(
         PROCESS_EVENTS_GROUP, {.ring_bytes = ring_bytes, .watermark_bytes = watermark_bytes});
     Tally tally;
     progress.tid = gettid();
     while (!stop.stop_requested()) {
-        if (receiver.wait(kLatency) == nlmmap::Wait::group_gone)
+        if (receiver.wait(latency) == nlmmap::Wait::group_gone)
             throw std::runtime_error("the group process_events was deleted");
         for (const nlmmap::Record& record : receiver.read()) {
             for (const nlmmap::Message& message : record) {
@@ -94,18 +96,19 @@ void RingReader::run(std::stop_token stop, std::size_t ring_bytes, std::uint32_t
     }
 }
 
-ConnectorReader::ConnectorReader(std::size_t bytes)
-    : thread_([this, bytes](std::stop_token stop) {
+ConnectorReader::ConnectorReader(std::size_t bytes, std::chrono::milliseconds latency)
+    : thread_([this, bytes, latency](std::stop_token stop) {
           try {
-              run(stop, bytes);
+              run(stop, bytes, latency);
           } catch (const std::exception& error) {
               fail(progress, error);
           }
       }) {}
 
-void ConnectorReader::run(std::stop_token stop, std::size_t bytes) {
+void ConnectorReader::run(std::stop_token stop, std::size_t bytes,
+                          std::chrono::milliseconds latency) {
     Connector connector(bytes);
-    connector.set_timeout(kLatency);
+    connector.set_timeout(latency);
     receive_buffer_bytes = connector.receive_buffer_bytes();
     Tally tally;
     std::uint64_t overflows = 0;

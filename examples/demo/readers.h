@@ -15,10 +15,6 @@
 
 namespace demo {
 
-// The reader looks for work at least this often, even if less than its watermark waits: the
-// longest that an event waits to be seen.
-constexpr std::chrono::milliseconds kLatency{500};
-
 // What a reader tells the other threads while it reads, without a lock or a system call.
 class Progress {
   public:
@@ -68,26 +64,31 @@ class Samples {
 class RingReader {
   public:
     // Joins the group and reads until the object ends. @watermark_bytes: how much must wait before
-    // the kernel wakes the reader earlier than kLatency.
-    RingReader(std::size_t ring_bytes, std::uint32_t watermark_bytes);
+    // the kernel wakes the reader earlier than after @latency: the longest that an event waits to
+    // be seen.
+    RingReader(std::size_t ring_bytes, std::uint32_t watermark_bytes,
+               std::chrono::milliseconds latency);
 
     Progress progress;
     Samples samples;
 
   private:
-    void run(std::stop_token stop, std::size_t ring_bytes, std::uint32_t watermark_bytes);
+    void run(std::stop_token stop, std::size_t ring_bytes, std::uint32_t watermark_bytes,
+             std::chrono::milliseconds latency);
     std::jthread thread_;
 };
 
 class ConnectorReader {
   public:
-    explicit ConnectorReader(std::size_t receive_buffer_bytes);
+    // @latency: how long one recv() waits at most.
+    ConnectorReader(std::size_t receive_buffer_bytes, std::chrono::milliseconds latency);
 
     Progress progress;
     std::atomic<std::size_t> receive_buffer_bytes = 0;
 
   private:
-    void run(std::stop_token stop, std::size_t receive_buffer_bytes);
+    void run(std::stop_token stop, std::size_t receive_buffer_bytes,
+             std::chrono::milliseconds latency);
     std::jthread thread_;
 };
 

@@ -104,8 +104,8 @@ class Demo {
     explicit Demo(const StreamOptions& options)
         : options_(options),
           hold_events_(std::min<std::uint64_t>(options.hold_events, options.processes * 3ULL / 4)),
-          ring_(options.ring_bytes, options.watermark_bytes),
-          connector_(options.receive_buffer_bytes) {
+          ring_(options.ring_bytes, options.watermark_bytes, options.latency),
+          connector_(options.receive_buffer_bytes, options.latency) {
         await_ready(ring_.progress);
         await_ready(connector_.progress);
     }
@@ -143,7 +143,7 @@ class Demo {
         constexpr int kTries = 40;
         Snapshot last = snapshot();
         for (int i = 0; i < kTries; ++i) {
-            sleep_unless_told_to_stop(kLatency + milliseconds(200));
+            sleep_unless_told_to_stop(options_.latency + milliseconds(200));
             check_readers();
             const Snapshot now = snapshot();
             quiet = now == last;
@@ -252,7 +252,7 @@ class Demo {
             {"workers", options_.workers},
             {"seconds", seconds},
             {"hold_events", hold_events_},
-            {"latency_ms", kLatency.count()},
+            {"latency_ms", options_.latency.count()},
             {"quiet", quiet},
             {"published", counts_json(published)},
             {"transports", {ring, connector}},

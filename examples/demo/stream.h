@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -16,6 +17,8 @@ struct StreamOptions {
     std::size_t ring_bytes = 1 << 20;
     std::uint32_t watermark_bytes = 1 << 18;
     std::size_t receive_buffer_bytes = 1 << 20;
+    // The readers look for work at least this often: the longest that an event waits to be seen.
+    std::chrono::milliseconds latency{500};
     // Half-way both readers are held up until so many more events have happened; 0: they are not.
     std::uint64_t hold_events = 3'000;
 };

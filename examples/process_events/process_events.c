@@ -204,7 +204,14 @@ static int get_count(char *buffer, const struct kernel_param *param)
 	return sysfs_emit(buffer, "%llu\n", sum);
 }
 
+/* Also called for "insmod process_events.ko forks=1", whatever the mode of the file. */
+static int refuse_count(const char *value, const struct kernel_param *param)
+{
+	return -EPERM;
+}
+
 static const struct kernel_param_ops count_ops = {
+	.set = refuse_count,
 	.get = get_count,
 };
 

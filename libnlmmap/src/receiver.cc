@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <limits>
@@ -92,40 +93,42 @@ Backend::Polled SocketBackend::poll(std::optional<std::chrono::nanoseconds> time
     }
 }
 
+// Why the group cannot be joined, and what to do.
+std::string join_advice(int errnum, const GroupInfo& group, Socket& socket) {
+    switch (errnum) {
+        case ENOENT:
+            return SocketAccess::known_groups(socket);
+        case EPERM:
+            return detail::kGetNetAdmin;
+        case EMSGSIZE:
+            return "its messages have up to " + std::to_string(group.max_bytes) +
+                   " bytes and a ring takes four of them: RingOptions::ring_bytes = " +
+                   std::to_string(std::bit_ceil(std::size_t{4} * group.max_bytes));
+        case ENOSPC:
+            return "the module's parameter max_members bounds the rings of a group, and the "
+                   "ring's size how many groups it joins";
+        case EAGAIN:
+            return "read what waits in the ring, then join";
+        default:
+            return {};
+    }
+}
+
 std::uint16_t SocketBackend::join(std::string_view group) {
     const std::string operation = "join group " + detail::quoted(group);
-    // The number is for the notice of the group's deletion; the name alone decides what is joined.
-    const GroupInfo info = SocketAccess::find_group(socket_, group, operation);
-    Verdict verdict = Request(operation, NLMMAP_MSG_JOIN)
-                          .put_string(NLMMAP_A_GROUP_NAME, group)
-                          .run(socket_.get());
-    std::string advice;
-    switch (verdict.errnum) {
-        case 0:
-            return info.id;
-        case ENOENT:
-            advice = SocketAccess::known_groups(socket_);
-            break;
-        case EPERM:
-            advice = "the group is not public: " + std::string(detail::kNeedsNetAdmin);
-            break;
-        case EMSGSIZE:
-            advice = "its messages have up to " + std::to_string(info.max_bytes) +
-                     " bytes and a ring takes four of them: RingOptions::ring_bytes = " +
-                     std::to_string(std::bit_ceil(std::size_t{4} * info.max_bytes));
-            break;
-        case ENOSPC:
-            advice =
-                "the module's parameter max_members bounds the rings of a group, and the "
-                "ring's size how many groups it joins";
-            break;
-        case EAGAIN:
-            advice = "read what waits in the ring, then join";
-            break;
-        default:
-            break;
+    for (bool again = false;; again = true) {
+        // By number, because the notice of the group's deletion tells the number: another group of
+        // that name, made since the look-up, must not be what is joined.
+        const GroupInfo info = SocketAccess::find_group(socket_, group, operation);
+        Verdict verdict = Request(operation, NLMMAP_MSG_JOIN)
+                              .put_u32(NLMMAP_A_GROUP_ID, info.id)
+                              .run(socket_.get());
+        if (verdict.errnum == 0) return info.id;
+        // Deleted since the look-up, and perhaps made anew.
+        if (verdict.errnum == ENOENT && !again) continue;
+        throw Error(verdict.errnum, operation, std::move(verdict.sentence),
+                    join_advice(verdict.errnum, info, socket_));
     }
-    throw Error(verdict.errnum, operation, std::move(verdict.sentence), std::move(advice));
 }
 
 std::uint16_t SocketBackend::leave(std::string_view group) {
@@ -144,17 +147,25 @@ std::string memlock_advice(std::size_t ring_bytes) {
     rlimit limit{};
     if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         advice += ", and all of this user's together may have " + in_kib(limit.rlim_cur) +
-                  " (RLIMIT_MEMLOCK): raise it (`ulimit -l`, LimitMEMLOCK= in a systemd unit), "
-                  "or `setcap cap_ipc_lock+ep PROGRAM`, or set a smaller ring up";
+                  " (RLIMIT_MEMLOCK): if that is too little, raise it (`ulimit -l`, LimitMEMLOCK= "
+                  "in a systemd unit), or `setcap cap_ipc_lock+ep PROGRAM`, or set a smaller ring "
+                  "up";
     return advice;
+}
+
+// No ring is larger, whatever the module's max_ring_bytes.
+constexpr std::size_t kMaxRingBytes = std::size_t{1} << 30;
+
+// The size that will do instead: the next power of two, within what there can be.
+std::size_t usable_ring_bytes(std::size_t ring_bytes) {
+    return std::bit_ceil(std::clamp(ring_bytes, page_bytes(), kMaxRingBytes));
 }
 
 std::string setup_advice(int errnum, std::size_t ring_bytes) {
     switch (errnum) {
         case EINVAL:
-            return "ring_bytes is " + std::to_string(ring_bytes) + "; the next that will do is " +
-                   std::to_string(
-                       std::bit_ceil(ring_bytes < page_bytes() ? page_bytes() : ring_bytes));
+            return "ring_bytes is " + std::to_string(ring_bytes) + "; what would do is " +
+                   std::to_string(usable_ring_bytes(ring_bytes));
         case ERANGE:
             return "ring_bytes is " + std::to_string(ring_bytes) +
                    "; the limit is in /sys/module/nlmmap/parameters/max_ring_bytes";

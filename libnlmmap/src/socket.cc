@@ -181,7 +181,12 @@ std::vector<GroupInfo> Socket::groups() {
 }
 
 std::string detail::SocketAccess::known_groups(Socket& socket) {
-    const std::vector<GroupInfo> groups = socket.groups();
+    std::vector<GroupInfo> groups;
+    try {
+        groups = socket.groups();
+    } catch (const Error&) {
+        return {};  // the first error is the one to be told
+    }
     if (groups.empty())
         return "there are no groups in this network namespace: is the module that publishes "
                "loaded?";
@@ -219,7 +224,7 @@ std::vector<SocketInfo> Socket::sockets() {
         [&] { found.clear(); });
     if (verdict.errnum != 0)
         throw Error(verdict.errnum, request.operation(), std::move(verdict.sentence),
-                    verdict.errnum == EPERM ? detail::kNeedsNetAdmin : "");
+                    verdict.errnum == EPERM ? detail::kGetNetAdmin : "");
     return found;
 }
 

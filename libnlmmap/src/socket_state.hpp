@@ -18,6 +18,9 @@ struct FreeSocket {
 };
 using NetlinkSocket = std::unique_ptr<nl_sock, FreeSocket>;
 
+// What to do about EPERM where the kernel's sentence says that CAP_NET_ADMIN is what lacks, and
+// where the kernel had no sentence.
+inline constexpr const char* kGetNetAdmin = "run as root, or `setcap cap_net_admin+ep PROGRAM`";
 inline constexpr const char* kNeedsNetAdmin =
     "CAP_NET_ADMIN in the network namespace is needed: run as root, or `setcap cap_net_admin+ep "
     "PROGRAM`";
@@ -33,7 +36,8 @@ void check_name(std::string_view name, const std::string& operation);
 class SocketAccess {
   public:
     static Socket::State& state(Socket& socket) noexcept { return *socket.state_; }
-    // A sentence that lists the groups that there are.
+    // A sentence that lists the groups that there are, for an error that is being told: empty if
+    // they cannot be had.
     static std::string known_groups(Socket& socket);
     static GroupInfo find_group(Socket& socket, std::string_view name,
                                 const std::string& operation);

@@ -80,7 +80,12 @@ class EpollSleeper : public Sleeper {
             return true;
         }
         epoll_event event{};
-        const int count = epoll_wait(epoll_, &event, 1, static_cast<int>(timeout.count()));
+        int count = 0;
+        // Unlike poll() and select() it does not go on by itself after the kernel had work for this
+        // thread, as it has when an io_uring was closed.
+        do {
+            count = epoll_wait(epoll_, &event, 1, static_cast<int>(timeout.count()));
+        } while (count < 0 && errno == EINTR);
         if (count < 0) {
             fail("epoll_wait");
         }

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Builds libnlmmap by CMake, installs it to a temporary prefix, and builds and runs a C++20 daemon from
-# the installed files alone. Takes no arguments, needs no root; prints KTAP, exits 1 if a case failed.
+# Builds libnlmmap by CMake, installs it to a temporary prefix, and builds and runs from the installed
+# files alone: a C++20 daemon, the example, the loop that the README shows. Takes no arguments, needs no
+# root; prints KTAP, exits 1 if a case failed.
 set -u
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -14,96 +15,133 @@ failures=0
 
 # check NAME COMMAND...: one case; what the command printed is shown if it failed.
 check() {
-	local name=$1
-	shift
-	cases=$((cases + 1))
-	if "$@" >"$work/log" 2>&1; then
-		echo "ok $cases $name"
-	else
-		echo "not ok $cases $name"
-		sed 's/^/# /' "$work/log"
-		failures=$((failures + 1))
-	fi
+    local name=$1
+    shift
+    cases=$((cases + 1))
+    if "$@" >"$work/log" 2>&1; then
+        echo "ok $cases $name"
+    else
+        echo "not ok $cases $name"
+        sed 's/^/# /' "$work/log"
+        failures=$((failures + 1))
+    fi
 }
 
 build_library() {
-	cmake -S "$root/libnlmmap" -B "$work/library" -DCMAKE_INSTALL_PREFIX=/usr/local &&
-		cmake --build "$work/library" -j 2 &&
-		cmake --install "$work/library" --prefix "$prefix" &&
-		# From here on only what is installed: a header that is missing there must be missed.
-		mkdir "$work/user" && cp "$root/tests/install/daemon.cc" "$root/tests/install/CMakeLists.txt" "$work/user"
+    cmake -S "$root/libnlmmap" -B "$work/library" -DCMAKE_INSTALL_PREFIX=/usr/local &&
+        cmake --build "$work/library" -j 2 &&
+        cmake --install "$work/library" --prefix "$prefix" &&
+        # From here on only what is installed: a header that is missing there must be missed.
+        mkdir "$work/user" &&
+        cp "$root/tests/install/daemon.cc" "$root/tests/install/CMakeLists.txt" \
+            "$root/examples/consumer.cc" "$work/user"
 }
 
 has_soname_0() {
-	readelf -d "$prefix"/lib*/libnlmmap.so | grep -F '(SONAME)' | tee /dev/stderr |
-		grep -qF '[libnlmmap.so.0]'
+    readelf -d "$prefix"/lib*/libnlmmap.so | grep -F '(SONAME)' | tee /dev/stderr |
+        grep -qF '[libnlmmap.so.0]'
 }
 
 exports_the_list() {
-	nm -D --defined-only "$prefix"/lib*/libnlmmap.so | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' |
-		sort >"$work/exported"
-	sed -n 's/^ *\(_Z[A-Za-z0-9_]*\);$/\1/p' "$root/libnlmmap/libnlmmap.map" | sort >"$work/listed"
-	[ -s "$work/listed" ] && diff -u "$work/listed" "$work/exported"
+    nm -D --defined-only "$prefix"/lib*/libnlmmap.so | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' |
+        sort >"$work/exported"
+    sed -n 's/^ *\(_Z[A-Za-z0-9_]*\);$/\1/p' "$root/libnlmmap/libnlmmap.map" | sort >"$work/listed"
+    [ -s "$work/listed" ] && diff -u "$work/listed" "$work/exported"
 }
 
 installs() {
-	local file
-	for file in include/nlmmap/nlmmap.hpp include/nlmmap/testing.hpp include/nlmmap/linux/nlmmap.h \
-		lib/libnlmmap.a lib/libnlmmap-testing.a lib/pkgconfig/nlmmap.pc \
-		lib/pkgconfig/nlmmap-testing.pc lib/cmake/nlmmap/nlmmap-config.cmake; do
-		[ -f "$prefix/$file" ] || { echo "missing: $file"; return 1; }
-	done
-	[ ! -e "$prefix/include/linux" ] || { echo "linux/ belongs to the kernel's package"; return 1; }
+    local file
+    for file in include/nlmmap/nlmmap.hpp include/nlmmap/testing.hpp include/nlmmap/linux/nlmmap.h \
+        lib/libnlmmap.a lib/libnlmmap-testing.a lib/pkgconfig/nlmmap.pc \
+        lib/pkgconfig/nlmmap-testing.pc lib/cmake/nlmmap/nlmmap-config.cmake \
+        share/man/man3/libnlmmap.3 share/man/man7/nlmmap.7; do
+        [ -f "$prefix/$file" ] || { echo "missing: $file"; return 1; }
+    done
+    [ ! -e "$prefix/include/linux" ] || { echo "linux/ belongs to the kernel's package"; return 1; }
 }
 
 # Each public header on its own, under the strictest of warnings.
 headers_stand_alone() {
-	local compiler=$1 header
-	while read -r header; do
-		echo "#include <$header>" >"$work/alone.cc"
-		"$compiler" -std=c++20 -Wall -Wextra -Werror -Wpedantic -Wconversion -Wshadow -fsyntax-only \
-			-I "$prefix/include" "$work/alone.cc" || return 1
-	done < <(cd "$prefix/include" && find nlmmap -name '*.hpp' -o -name '*.h' | sort)
+    local compiler=$1 header
+    while read -r header; do
+        echo "#include <$header>" >"$work/alone.cc"
+        "$compiler" -std=c++20 -Wall -Wextra -Werror -Wpedantic -Wconversion -Wshadow -fsyntax-only \
+            -I "$prefix/include" "$work/alone.cc" || return 1
+    done < <(cd "$prefix/include" && find nlmmap -name '*.hpp' -o -name '*.h' | sort)
 }
 
 with_pkg_config() {
-	local compiler=$1 flags static=$2
-	export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
-	# shellcheck disable=SC2086 # flags are words
-	if [ -n "$static" ]; then
-		flags=$(pkg-config --static --cflags --libs nlmmap-testing) || return 1
-		flags="-static $flags"
-	else
-		flags=$(pkg-config --cflags --libs nlmmap-testing) || return 1
-	fi
-	# shellcheck disable=SC2086 # flags are words
-	"$compiler" -std=c++20 -O2 -Wall -Wextra -Werror -Wpedantic "$work/user/daemon.cc" \
-		-o "$work/daemon" $flags &&
-		LD_LIBRARY_PATH=$prefix/lib "$work/daemon"
+    local compiler=$1 flags static=$2
+    export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+    # shellcheck disable=SC2086 # flags are words
+    if [ -n "$static" ]; then
+        flags=$(pkg-config --static --cflags --libs nlmmap-testing) || return 1
+        flags="-static $flags"
+    else
+        flags=$(pkg-config --cflags --libs nlmmap-testing) || return 1
+    fi
+    # shellcheck disable=SC2086 # flags are words
+    "$compiler" -std=c++20 -O2 -Wall -Wextra -Werror -Wpedantic "$work/user/daemon.cc" \
+        -o "$work/daemon" $flags &&
+        LD_LIBRARY_PATH=$prefix/lib "$work/daemon"
+}
+
+# By the line that the README gives.
+consumer_in_one_line() {
+    local compiler=$1 status=0
+    export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+    # shellcheck disable=SC2046 # flags are words
+    (cd "$work/user" &&
+        "$compiler" -std=c++20 consumer.cc $(pkg-config --cflags --libs nlmmap) -o "$work/consumer") || return 1
+    # It runs, with the installed library: without a group's name it says how it is called.
+    LD_LIBRARY_PATH=$prefix/lib "$work/consumer" >"$work/usage" 2>&1 || status=$?
+    cat "$work/usage"
+    [ "$status" = 2 ] && grep -q '^usage: consumer' "$work/usage"
+}
+
+# The README's ```cpp blocks, which leave resync() and handle() to the reader.
+readme_compiles() {
+    local compiler=$1
+    awk '/^```/ { inside = ($0 == "```cpp"); next } inside' "$root/README.md" >"$work/loop"
+    grep -q 'receiver\.read()' "$work/loop" || { echo "no loop in README.md"; return 1; }
+    {
+        grep '^#include' "$work/loop"
+        echo '#include <cstdint>'
+        echo 'void resync(std::uint64_t lost);'
+        echo 'void handle(const nlmmap::Message& message);'
+        echo 'void readme();'
+        echo 'void readme() {'
+        grep -v '^#include' "$work/loop"
+        echo '}'
+    } >"$work/readme.cc"
+    cat "$work/readme.cc"
+    "$compiler" -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I "$prefix/include" "$work/readme.cc"
 }
 
 with_find_package() {
-	local compiler=$1 build=$work/find-$1
-	cmake -S "$work/user" -B "$build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_PREFIX_PATH="$prefix" \
-		-DNLMMAP_DAEMON_SOURCE="$work/user/daemon.cc" &&
-		cmake --build "$build" &&
-		"$build/daemon"
+    local compiler=$1 build=$work/find-$1
+    cmake -S "$work/user" -B "$build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_PREFIX_PATH="$prefix" \
+        -DNLMMAP_DAEMON_SOURCE="$work/user/daemon.cc" &&
+        cmake --build "$build" &&
+        "$build/daemon"
 }
 
 # shellcheck disable=SC2086 # compilers are words
 set -- $compilers
 echo "TAP version 13"
-echo "1..$((4 + 4 * $#))"
+echo "1..$((4 + 6 * $#))"
 check "libnlmmap builds and installs" build_library
 check "the files are where users look for them" installs
 check "the shared library's soname is libnlmmap.so.0" has_soname_0
 check "the exported symbols are those of libnlmmap.map" exports_the_list
 for compiler; do
-	check "every installed header compiles on its own with $compiler" headers_stand_alone "$compiler"
-	check "a daemon builds through pkg-config and runs with $compiler" with_pkg_config "$compiler" ""
-	check "a daemon links statically through pkg-config and runs with $compiler" \
-		with_pkg_config "$compiler" static
-	check "a daemon builds through find_package and runs with $compiler" with_find_package "$compiler"
+    check "every installed header compiles on its own with $compiler" headers_stand_alone "$compiler"
+    check "a daemon builds through pkg-config and runs with $compiler" with_pkg_config "$compiler" ""
+    check "a daemon links statically through pkg-config and runs with $compiler" \
+        with_pkg_config "$compiler" static
+    check "examples/consumer.cc builds in one line with $compiler" consumer_in_one_line "$compiler"
+    check "the loop in README.md compiles with $compiler" readme_compiles "$compiler"
+    check "a daemon builds through find_package and runs with $compiler" with_find_package "$compiler"
 done
 echo "# $((cases - failures)) passed, $failures failed"
 [ "$failures" -eq 0 ]

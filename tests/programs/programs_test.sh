@@ -126,6 +126,11 @@ for command in "nlmmap list" "nlmmap watch group" "nlmmap stat" "consumer group"
     run $command
     expect "$command says that the module is not loaded, and how to load it" 1 err 'not loaded' err 'modprobe nlmmap'
 done
+for help in "consumer -h" "consumer --help" "epoll_loop -h" "epoll_loop --help"; do
+    # shellcheck disable=SC2086
+    run $help
+    expect "$help prints its usage" 0 out "^usage: ${help%% *} GROUP"
+done
 run consumer
 expect "consumer without a group is a usage error" 2 err '^usage: consumer'
 run consumer group -1

@@ -2,12 +2,19 @@
 // Several producers at once, and a reader's page that is written by somebody hostile.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
-#include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <deque>
 #include <nlmmap/nlmmap.hpp>
 #include <nlmmap/testing.hpp>
+#include <numeric>
 #include <random>
+#include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -16,73 +23,167 @@
 namespace nlmmap {
 namespace {
 
-using namespace std::chrono_literals;
 using testing::Loopback;
 using unit::message;
-using unit::same;
 
 constexpr std::size_t kPage = 4096;
 
-// Producer p's n-th message, told apart by portid(), and of a size of its own.
+// Producer p's n-th message, told apart by portid(); its other bytes repeat with n.
 std::uint64_t number_of(unsigned producer, std::uint64_t n) { return (n << 3) | producer; }
-std::size_t bytes_of(std::uint64_t number) { return 16 + (number * 37) % 240; }
 
-class Producers : public ::testing::TestWithParam<unsigned> {};
-
-TEST_P(Producers, AreHeardInOrderAndEveryLossIsTold) {
-    const unsigned producers = GetParam();
-    constexpr std::uint64_t each = unit::kSanitized ? 20'000 : 200'000;
-    Loopback kernel({.ring_bytes = 4 * kPage});
-    Receiver receiver = kernel.receiver();
-    std::vector<std::vector<bool>> taken(producers, std::vector<bool>(each));
-    std::vector<std::vector<bool>> heard(producers, std::vector<bool>(each));
-    std::atomic<unsigned> running = producers;
-
-    std::uint64_t received = 0;
-    std::uint64_t lost = 0;
-    std::uint64_t last_seq = 0;
-    {
-        std::vector<std::jthread> threads;
-        threads.reserve(4);
-        for (unsigned producer = 0; producer < producers; ++producer)
-            threads.emplace_back([&, producer] {
-                for (std::uint64_t n = 0; n < each; ++n) {
-                    const std::uint64_t number = number_of(producer, n);
-                    taken[producer][n] = kernel.publish(message(number, bytes_of(number)));
-                }
-                --running;
-            });
-
-        std::vector<std::uint64_t> next(producers);
-        bool last_round = false;
-        while (!last_round) {
-            last_round = running == 0;
-            ASSERT_NE(receiver.wait(1ms), Wait::group_gone);
-            for (const Record& record : receiver.read()) {
-                ASSERT_EQ(record.seq(), last_seq + 1 + record.lost_before());
-                last_seq = record.seq();
-                lost += record.lost_before();
-                ++received;
-                for (const Message& one : record) {
-                    const unsigned producer = one.portid() & 7;
-                    const std::uint64_t n = one.portid() >> 3;
-                    ASSERT_LT(producer, producers);
-                    ASSERT_GE(n, next[producer]) << "out of order";
-                    next[producer] = n + 1;
-                    const std::uint64_t number = number_of(producer, n);
-                    ASSERT_TRUE(same(one.bytes(), message(number, bytes_of(number))));
-                    heard[producer][n] = true;
-                }
-            }
-        }
-    }
-    EXPECT_EQ(taken, heard) << "what was taken and what was heard differ";
-    EXPECT_EQ(received + receiver.lost(), producers * each);
-    EXPECT_LE(lost, receiver.lost());
-    EXPECT_EQ(kernel.info().seq, producers * each);
+// One of the datagrams that producers send, with the number to be filled in.
+constexpr std::size_t kVariants = 61;
+std::vector<std::byte> variant(std::uint64_t n) {
+    const std::uint64_t which = n % kVariants;
+    return message(which, 300 + which * 37 % 725);
+}
+const std::vector<std::vector<std::byte>>& variants() {
+    static const auto made = [] {
+        std::vector<std::vector<std::byte>> all;
+        all.reserve(kVariants);
+        for (std::uint64_t n = 0; n < kVariants; ++n) all.push_back(variant(n));
+        return all;
+    }();
+    return made;
 }
 
-INSTANTIATE_TEST_SUITE_P(OneAndFour, Producers, ::testing::Values(1U, 4U));
+// Which messages were taken, or heard: how many, and a sum that no other selection has by chance.
+struct Tally {
+    std::uint64_t count = 0;
+    std::uint64_t sum = 0;
+
+    void add(std::uint64_t number) {
+        ++count;
+        std::uint64_t mixed = (number + 1) * 0x9E3779B97F4A7C15U;
+        mixed = (mixed ^ (mixed >> 31)) * 0xBF58476D1CE4E5B9U;
+        sum += mixed ^ (mixed >> 29);
+    }
+    bool operator==(const Tally&) const = default;
+};
+
+constexpr unsigned kMaxProducers = 4;
+using Tallies = std::array<Tally, kMaxProducers>;
+
+// One ring, and who reads it.
+struct Reader {
+    Loopback kernel{{.ring_bytes = kPage}};
+    Receiver receiver = kernel.receiver();
+    Tallies heard{};
+    std::array<std::uint64_t, kMaxProducers> next{};
+    std::uint64_t last_seq = 0;
+    std::uint64_t lost = 0;
+    std::uint64_t received = 0;
+
+    // Reads what there is; false if something is wrong with it.
+    [[nodiscard]] bool read() {
+        bool good = true;
+        for (const Record& record : receiver.read()) {
+            good = good && record.seq() == last_seq + 1 + record.lost_before();
+            last_seq = record.seq();
+            lost += record.lost_before();
+            ++received;
+            for (const Message& one : record) good = good && take(one);
+        }
+        return good;
+    }
+    // In its producer's order, and byte for byte.
+    [[nodiscard]] bool take(const Message& one) {
+        const unsigned producer = one.portid() & 7;
+        const std::uint64_t n = one.portid() >> 3;
+        if (producer >= kMaxProducers || n < next[producer]) return false;
+        next[producer] = n + 1;
+        heard[producer].add(n);
+        const std::vector<std::byte>& expected = variants()[n % kVariants];
+        return one.type() == unit::kType && one.bytes().size() == expected.size() &&
+               std::memcmp(one.payload().data(), expected.data() + NLMSG_HDRLEN,
+                           expected.size() - NLMSG_HDRLEN) == 0;
+    }
+};
+
+struct Crowd {
+    unsigned producers;
+    unsigned readers;
+};
+
+class Producers : public ::testing::TestWithParam<Crowd> {};
+
+// Each message goes to every reader's ring, which is one page, until that many wraps were made in
+// all. What is not taken is lost, and everything of it is accounted for.
+TEST_P(Producers, AreHeardInOrderAndEveryLossIsToldThroughAMillionWraps) {
+    const auto [producers, readers] = GetParam();
+    constexpr std::uint64_t wraps = unit::kSanitized ? 10'000 : 1'000'000;
+    const std::uint64_t enough = wraps / readers * kPage;
+    std::deque<Reader> all(readers);
+    std::vector<std::vector<Tally>> taken(producers, std::vector<Tally>(readers));
+    std::vector<std::uint64_t> published(producers);
+    std::atomic<unsigned> producing = producers;
+    std::atomic<bool> stop = false;
+    std::atomic<bool> good = true;
+    {
+        std::vector<std::jthread> threads;
+        threads.reserve(kMaxProducers + readers);
+        for (unsigned producer = 0; producer < producers; ++producer)
+            threads.emplace_back([&, producer] {
+                std::vector<std::vector<std::byte>> mine = variants();
+                std::uint64_t n = 0;
+                for (; !stop; ++n) {
+                    std::vector<std::byte>& datagram = mine[n % kVariants];
+                    const auto number = static_cast<std::uint32_t>(number_of(producer, n));
+                    std::memcpy(datagram.data() + offsetof(nlmsghdr, nlmsg_pid), &number,
+                                sizeof(number));
+                    bool all_took = true;
+                    for (unsigned reader = 0; reader < readers; ++reader) {
+                        if (all[reader].kernel.publish(datagram))
+                            taken[producer][reader].add(n);
+                        else
+                            all_took = false;
+                    }
+                    if (!all_took) std::this_thread::yield();
+                }
+                published[producer] = n;
+                --producing;
+            });
+        for (Reader& reader : all)
+            threads.emplace_back([&] {
+                bool last_round = false;
+                while (!last_round) {
+                    last_round = producing == 0;
+                    const std::uint64_t before = reader.received;
+                    if (!reader.read()) good = false;
+                    if (reader.received == before) std::this_thread::yield();
+                    if (!good) stop = true;
+                    // The slowest reader ends it, so that every ring has its share of wraps.
+                    if (&reader != &all.front() || stop) continue;
+                    stop = std::ranges::all_of(all, [&](const Reader& one) {
+                        return one.kernel.info().produced >= enough;
+                    });
+                }
+            });
+    }
+    EXPECT_TRUE(good) << "a record was out of order or had other bytes";
+    const std::uint64_t sent = std::accumulate(published.begin(), published.end(), std::uint64_t{});
+    for (unsigned reader = 0; reader < readers; ++reader) {
+        const Reader& one = all[reader];
+        for (unsigned producer = 0; producer < producers; ++producer)
+            EXPECT_EQ(one.heard[producer], taken[producer][reader])
+                << "what was taken and what was heard differ";
+        EXPECT_EQ(one.received + one.receiver.lost(), sent);
+        EXPECT_EQ(one.kernel.info().seq, sent);
+        // The newest losses come before no record.
+        EXPECT_EQ(one.last_seq + (one.receiver.lost() - one.lost), sent);
+        EXPECT_EQ(one.last_seq, one.received + one.lost);
+        EXPECT_EQ(one.receiver.pending_bytes(), 0U);
+        EXPECT_GE(one.kernel.info().produced, enough);
+        EXPECT_EQ(one.kernel.info().forged, 0U);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(OneAndMany, Producers,
+                         ::testing::Values(Crowd{1, 1}, Crowd{4, 1}, Crowd{1, 8}, Crowd{4, 8}),
+                         [](const auto& test) {
+                             return std::to_string(test.param.producers) + "To" +
+                                    std::to_string(test.param.readers);
+                         });
 
 TEST(Producers, LoseNothingWhileTheRingHasRoom) {
     constexpr std::uint64_t each = 10'000;

@@ -27,16 +27,15 @@ nlmmap_kernel_candidate() {
 }
 
 nlmmap_kernel_series() {
-    local series
-    local missing=
+    local series missing=
     nlmmap_kernel_offers
     for series in $NLMMAP_SERIES; do
         if [ -z "$(nlmmap_kernel_candidate "$series")" ] && [ ! -e "$NLMMAP_CACHE/kernels/series-$series" ]; then
             missing=yes
         fi
     done
-    if [ -n "$missing" ]; then
-        # apt's lists are empty or old, or this Debian has not all of them.
+    # Debian 12 has all of them, and every Debian has one: else its lists are empty or old.
+    if [ -z "$NLMMAP_OFFERS" ] || { [ -n "$missing" ] && grep -qsx 'VERSION_ID="12"' /etc/os-release; }; then
         nlmmap_apt_ready
         nlmmap_step "apt-get update" nlmmap_apt_get update || true
         nlmmap_kernel_offers

@@ -148,7 +148,7 @@ class Watch {
     // Until the ring is readable, a signal came, or nobody reads the output any more: a quiet group
     // would not find that out by writing.
     void sleep() {
-        pollfd ready[] = {{.fd = receiver_.fd(), .events = POLLIN | POLLRDBAND, .revents = 0},
+        pollfd ready[] = {{.fd = receiver_.fd(), .events = POLLRDBAND, .revents = 0},
                           {.fd = stop_.fd(), .events = POLLIN, .revents = 0},
                           {.fd = output_.fd(), .events = 0, .revents = 0}};
         const int timeout = options_.watermark_bytes > 1 ? kWatermarkMilliseconds : -1;

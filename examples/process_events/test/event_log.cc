@@ -62,12 +62,12 @@ bool is_as_described(const Layout& layout, const nlmmap::Attribute& attribute) {
 
 }  // namespace
 
-int load_module() {
+int load_module(const char* options) {
     const char* path = std::getenv("PROCESS_EVENTS_KO");
     const int fd =
         open(path != nullptr ? path : "/modules/process_events.ko", O_RDONLY | O_CLOEXEC);
     if (fd == -1) return errno;
-    const int error = syscall(SYS_finit_module, fd, "", 0) == 0 ? 0 : errno;
+    const int error = syscall(SYS_finit_module, fd, options, 0) == 0 ? 0 : errno;
     close(fd);
     return error;
 }

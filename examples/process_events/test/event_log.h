@@ -12,8 +12,9 @@
 
 #include "examples/demo/event.h"
 
-// 0, or the errno. The module's file is /modules/process_events.ko, or $PROCESS_EVENTS_KO.
-int load_module();
+// 0, or the errno. The module's file is /modules/process_events.ko, or $PROCESS_EVENTS_KO; the
+// options are what insmod would be given behind it.
+int load_module(const char* options = "");
 int unload_module();
 bool is_loaded();
 

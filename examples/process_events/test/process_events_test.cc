@@ -215,6 +215,7 @@ TEST_F(ProcessEvents, TellsEveryEventOfABurstOnceAndCountsThemTheSame) {
     EventLog log;
     const demo::Counts before = demo::module_counts();
     std::vector<pid_t> makers;
+    makers.reserve(kMakers);
     for (int i = 0; i < kMakers; ++i) {
         makers.push_back(fork_to([] {
             for (int child = 0; child < kChildren; ++child) {
@@ -286,6 +287,15 @@ TEST_F(ProcessEvents, ItsCountersAreReadOnly) {
         EXPECT_EQ(write(fd, "0", 1), -1) << path;
         close(fd);
     }
+}
+
+TEST_F(ProcessEvents, RefusesToBeLoadedWithACountOfTheLoader) {
+    ASSERT_EQ(unload_module(), 0);
+    for (const char* options : {"forks=1", "execs=1", "exits=0"}) {
+        EXPECT_EQ(load_module(options), EPERM) << options;
+        EXPECT_FALSE(is_loaded()) << options;
+    }
+    EXPECT_EQ(load_module(), 0);
 }
 
 TEST_F(ProcessEvents, RefusesToBeLoadedTwice) {

@@ -313,7 +313,7 @@ static __always_inline bool nlmmap_ring_reach(struct nlmmap_ring *ring, u64 posi
 	ring->seq++;
 	ring->position = position;
 	/* Pairs with the load-acquire of producer.position in the reader:
-	 * Receiver::read(), or nlmmap_plain_drain() in the kernel.
+	 * Ring::open() (libnlmmap), or nlmmap_plain_drain() in the kernel.
 	 */
 	smp_store_release(&ring->producer->position, position);
 	return position >= ring->wake_at;

@@ -64,7 +64,8 @@ void nlmmap_ring_init(struct nlmmap_ring *ring, void *consumer_page,
 static u64 nlmmap_ring_accept(struct nlmmap_ring *ring)
 {
 	/* Pairs with the store-release of consumer.position in
-	 * Batch::release(): the reader is done with what is overwritten next.
+	 * Ring::advance_to() (libnlmmap): the reader is done with what is
+	 * overwritten next.
 	 */
 	u64 position = smp_load_acquire(&ring->consumer->position);
 

@@ -42,8 +42,7 @@ enum class Wait {
 /// Receives the messages of groups in a ring mapped from the kernel.
 ///
 ///     Receiver receiver = Receiver::join("process_events", {.ring_bytes = 1 << 20});
-///     for (;;) {
-///         if (receiver.wait(timeout) == Wait::group_gone) break;
+///     while (receiver.wait() != Wait::group_gone) {
 ///         for (const Record& record : receiver.read()) {
 ///             if (record.lost_before()) resync(record.lost_before());
 ///             for (const Message& message : record) handle(message);
@@ -70,7 +69,9 @@ class NLMMAP_EXPORT Receiver {
     [[nodiscard]] static Receiver join(std::initializer_list<std::string_view> groups,
                                        const RingOptions& options = {});
 
-    /// Sets a ring up on that socket, with no group yet. Allocates, makes some system calls.
+    /// Sets a ring up on that socket, with no group yet. Allocates, makes some system calls. The
+    /// socket is the receiver's from then on, and is closed if this throws, EBUSY included: with it
+    /// end the groups that it subscribed to.
     /// Error EINVAL: ring_bytes is not a power of two of at least a page. ERANGE: it is over the
     /// module's max_ring_bytes. ENOMEM: it would take its user over RLIMIT_MEMLOCK (what() says
     /// what is needed), or there is no memory. EBUSY: the socket has a ring, or subscribed to a
@@ -82,7 +83,8 @@ class NLMMAP_EXPORT Receiver {
     Receiver(Receiver&&) noexcept;
     Receiver& operator=(Receiver&&) noexcept;
 
-    /// The group's messages come to this ring from now on. Two requests.
+    /// The group's messages come to this ring from now on. Two requests; four if the group is
+    /// deleted and made anew meanwhile.
     /// Error ENOENT: no such group; what() lists those that there are. EPERM: the group is not
     /// public and you lack CAP_NET_ADMIN. EALREADY: joined before. EMSGSIZE: the ring is too small
     /// for the group's messages; what() says what it takes. ENOSPC: the group has as many rings as
@@ -96,7 +98,8 @@ class NLMMAP_EXPORT Receiver {
 
     /// Waits until the ring is readable: until as many bytes wait as the watermark says, something
     /// was lost, or a group was deleted. Makes no system call if the bytes are there already; else
-    /// one poll(). Without a timeout it waits for ever; 0 does not wait. After a time-out whatever
+    /// one poll(), and two more calls each time that the socket's ordinary queue has overflowed.
+    /// Without a timeout it waits for ever; 0 does not wait. After a time-out whatever
     /// is in the ring, be it below the watermark, makes it `readable`.
     /// A deleted group is told twice: by a notice among the records (Record::is_notice()), and,
     /// once the ring is empty and no joined group is left, by `group_gone`.

@@ -75,6 +75,16 @@ class Record {
     explicit Record(const detail::Ring* ring) noexcept : ring_(ring) {}
     Record(const Record&) noexcept = default;
 
+    // What the deleted assignment would do, for its iterator alone.
+    void assign(const Record& other) noexcept {
+        header_ = other.header_;
+        header_bytes_ = other.header_bytes_;
+        lost_before_ = other.lost_before_;
+        single_ = other.single_;
+        plain_ = other.plain_;
+        ring_ = other.ring_;
+    }
+
     [[nodiscard]] const std::byte* payload() const noexcept {
         return reinterpret_cast<const std::byte*>(header_) + header_bytes_;
     }
@@ -142,9 +152,9 @@ class Batch {
     bool begun_ = false;                // the current record has been reached
 };
 
-/// Walks the records of a Batch; an input iterator. Belongs to its Batch. A record that is stepped
-/// over without being looked at counts as read; a notice among them goes unnoticed by
-/// Receiver::wait().
+/// Walks the records of a Batch; an input iterator. Belongs to its Batch: copies of it walk the
+/// same way together. A record that is stepped over without being looked at counts as read; a
+/// notice among them goes unnoticed by Receiver::wait().
 class BatchIterator {
   public:
     using value_type = Record;
@@ -159,7 +169,11 @@ class BatchIterator {
         record_.header_bytes_ = batch->ring_->header_bytes();
     }
     BatchIterator(const BatchIterator&) noexcept = default;
-    BatchIterator& operator=(const BatchIterator&) = delete;
+    BatchIterator& operator=(const BatchIterator& other) noexcept {
+        batch_ = other.batch_;
+        record_.assign(other.record_);
+        return *this;
+    }
 
     reference operator*() const noexcept {
         look();
