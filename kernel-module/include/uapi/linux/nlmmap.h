@@ -111,6 +111,20 @@
  *   ENOMEM      the ring would take its user over RLIMIT_MEMLOCK (who has
  *               CAP_IPC_LOCK is exempt), or there is no memory
  *
+ * NLMMAP_MSG_ATTACH: gives another netlink socket, of any other family, an RX
+ *   ring; see "A ring under any netlink socket". Once per socket; it ends with
+ *   the socket.
+ *     NLMMAP_A_FD        u32, the sender's descriptor of that socket, required
+ *     NLMMAP_A_RX_BYTES, NLMMAP_A_FLAGS  as for NLMMAP_MSG_SETUP
+ *   Answer: NLMMAP_MSG_SOCKET of that socket. Errors: NLMMAP_MSG_SETUP's, and
+ *   EBADF         no such descriptor
+ *   ENOTSOCK, EAFNOSUPPORT  it is no socket, or no netlink socket
+ *   EINVAL        it is a socket of this family, or no descriptor was given
+ *   EPERM         the sender lacks CAP_NET_ADMIN in the initial user namespace
+ *                 (unless the module's parameter attach_unprivileged is set), or
+ *                 a security module forbids receiving on that socket
+ *   EACCES        a security module forbids it
+ *
  * NLMMAP_MSG_JOIN: the group's messages go to the socket's ring from now on.
  *     NLMMAP_A_GROUP_NAME  string, or
  *     NLMMAP_A_GROUP_ID    u32; exactly one of the two
@@ -138,7 +152,8 @@
  *   ENOMEM    no memory; the socket is still a member
  *
  * NLMMAP_MSG_SOCKET_GET: geometry, positions and counters.
- *   Without NLM_F_DUMP: of the sending socket. ENODEV if it has no ring.
+ *   Without NLM_F_DUMP: of the sending socket, or of the one that NLMMAP_A_FD
+ *   names (errors as for NLMMAP_MSG_ATTACH). ENODEV if it has no ring.
  *   With NLM_F_DUMP: of all sockets with rings in the network namespace, for
  *   CAP_NET_ADMIN there (EPERM). Answers: NLMMAP_MSG_SOCKET.
  *   EBUSY if a dump is under way on this socket.
@@ -155,6 +170,34 @@
  * does, EINVAL for a number beyond 1024, and ENOMEM. ADD_MEMBERSHIP always
  * means plain delivery, also on a socket that has a ring. Plain listeners share
  * the core's rules: ENOBUFS when their buffer is full.
+ *
+ * A ring under any netlink socket
+ * ===============================
+ * NLMMAP_MSG_ATTACH puts a ring under a socket of any netlink family, on that
+ * socket's own descriptor: it is mapped there, polled there, and ends with it.
+ * What arrives goes to the ring, in the order of arrival; what was queued before
+ * comes first. Differences to a socket's own ring:
+ *
+ *   recvmsg() answers EBUSY. sendmsg(), socket options, memberships and filters
+ *   are as ever. When sendmsg() returns, answers to it are in the ring if there
+ *   is room.
+ *   poll() tells the ring by EPOLLIN | EPOLLRDNORM.
+ *   portid, nsid (-1: none) and group are the datagram's own.
+ *   A full ring loses nothing at first: messages wait in the socket's receive
+ *   buffer, and producer.state says NLMMAP_STATE_STALLED. A reader that found
+ *   the ring empty and sees that calls poll() without a timeout, which starts it
+ *   again; who sleeps in poll() does so anyway. Put a full fence between the
+ *   store of your position and the look at the state.
+ *   What overflows the receive buffer is lost, and counted as ever: seq jumps at
+ *   the place of the loss. Under NETLINK_NO_ENOBUFS the place is not known:
+ *   NLMMAP_RECORD_LOST_NEARBY. When room returns after a loss, a record with len 0
+ *   says so, if no other record does; it takes a number of seq.
+ *   A source that says ENOBUFS and counts nothing (netlink_set_err() in the
+ *   kernel) gives a record with len 0 and NLMMAP_RECORD_LOST_UNKNOWN, any other
+ *   error of the socket one with NLMMAP_RECORD_ERROR.
+ *   A datagram that takes more than data_bytes / 2 is lost, and counted.
+ *   While a dump or another answer is under way, messages wait in the receive
+ *   buffer: use a second socket for requests if bursts may come meanwhile.
  *
  * Message types below NLMMAP_MSG_PRODUCER_MIN are the family's own; producers
  * use the ones from there on, and group messages have nlmsg_seq 0.
@@ -196,7 +239,12 @@ struct nlmmap_producer {
 	/* A cache line of its own. */
 	__u64	position;	/* everything before it is published */
 	__u64	lost;		/* records lost so far, an exact count */
+	__u32	state;		/* NLMMAP_STATE_* */
+	__u32	reserved2;	/* zero */
 };
+
+/* struct nlmmap_producer.state: messages wait for room, outside of the ring. */
+#define NLMMAP_STATE_STALLED	(1 << 0)
 
 /**
  * struct nlmmap_record - what stands before each datagram in a ring
@@ -223,6 +271,12 @@ struct nlmmap_record {
 #define NLMMAP_RECORD_LOST	(1 << 1)
 /* A notice of nlmmap itself (a type below NLMMAP_MSG_PRODUCER_MIN). */
 #define NLMMAP_RECORD_NOTICE	(1 << 2)
+/* Before this record the source lost messages that it did not count. */
+#define NLMMAP_RECORD_LOST_UNKNOWN (1 << 3)
+/* What seq and producer.lost count was lost about here, not right before. */
+#define NLMMAP_RECORD_LOST_NEARBY (1 << 4)
+/* No datagram: an __s32, the errno that recvmsg() would have failed with. */
+#define NLMMAP_RECORD_ERROR	(1 << 5)
 
 /*
  * NLMMAP_A_FLAGS of NLMMAP_MSG_SETUP, and the feature bit that says that the
@@ -232,6 +286,27 @@ struct nlmmap_record {
 /* __u64: CLOCK_BOOTTIME when the record was published, nanoseconds. */
 #define NLMMAP_SETUP_TIME	(1 << 0)
 #define NLMMAP_FEATURE_TIME	(1 << 0)
+/* struct nlmmap_credentials, as SCM_CREDENTIALS tells them; NLMMAP_MSG_ATTACH
+ * alone.
+ */
+#define NLMMAP_SETUP_CREDENTIALS (1 << 1)
+#define NLMMAP_FEATURE_CREDENTIALS (1 << 1)
+/* The kernel knows NLMMAP_MSG_ATTACH. */
+#define NLMMAP_FEATURE_ATTACH	(1 << 16)
+
+/**
+ * struct nlmmap_credentials - who sent a message
+ * @pid: process; 0: the kernel
+ * @uid: in the user namespace of who made the ring, as is @gid
+ * @gid: likewise
+ * @reserved: zero
+ */
+struct nlmmap_credentials {
+	__u32	pid;
+	__u32	uid;
+	__u32	gid;
+	__u32	reserved;
+};
 
 /* Message types. */
 enum {
@@ -241,6 +316,7 @@ enum {
 	NLMMAP_MSG_LEAVE	= 18,
 	NLMMAP_MSG_SOCKET_GET	= 19,
 	NLMMAP_MSG_GROUP_GET	= 20,
+	NLMMAP_MSG_ATTACH	= 21,
 
 	/* answers and notices */
 	NLMMAP_MSG_SOCKET	= 32,
@@ -293,6 +369,10 @@ enum {
 	NLMMAP_A_MEMBERS,	/* u32: rings that joined */
 	NLMMAP_A_PLAIN,		/* flag: plain listeners are served, too */
 	NLMMAP_A_PUBLISHED,	/* u64: datagrams published so far */
+
+	/* attached sockets */
+	NLMMAP_A_FD,		/* u32: descriptor of another netlink socket */
+	NLMMAP_A_PROTOCOL,	/* u32: the socket's netlink protocol */
 
 	__NLMMAP_A_MAX
 };

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A ring under a socket of another netlink family
+ */
+#ifndef _NLMMAP_ATTACH_H
+#define _NLMMAP_ATTACH_H
+
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/poll.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+
+struct cred;
+struct msghdr;
+struct netlink_ext_ack;
+struct nlmmap_setup;
+struct nlmmap_socket;
+struct sk_buff;
+struct sock;
+struct socket;
+struct task_struct;
+struct user_namespace;
+
+/**
+ * struct nlmmap_attached - what a socket of another family gains besides
+ * @socket: its ring and all that every socket with a ring has
+ * @sock: the socket; stays until nlmmap_attached_end() has returned
+ * @user_ns: whose uids and gids the reader sees
+ * @saved_data_ready: sk_data_ready before
+ * @saved_error_report: sk_error_report before
+ * @serving: held by whoever serves, see attach.c
+ * @work: serves in process context
+ * @lock: guards all that follows
+ * @sending: struct nlmmap_sending of each sendmsg() under way
+ * @cred: of the last who sent; the callbacks of dumps ask for them
+ * @published: the head of the queue if it is in the ring already
+ * @drops: what of sk_drops is in the ring's account
+ * @overruns: times that the source said ENOBUFS since the accounts were closed
+ * @error: an errno that recvmsg() would have told, to be told; 0: none
+ * @compat: the last who sent was a 32-bit program
+ * @busy: what is queued is for who serves; in line nothing is taken
+ * @copying: a record is being filled without the lock
+ * @stalled: the ring has no room for the queue's head
+ * @lost_nearby: what is lost is counted, its place not known
+ * @lost_untold: what is lost is counted, no record has said so
+ * @dead: the socket is being released
+ */
+struct nlmmap_attached {
+	struct nlmmap_socket *socket;
+	struct socket *sock;
+	struct user_namespace *user_ns;
+	void (*saved_data_ready)(struct sock *sk);
+	void (*saved_error_report)(struct sock *sk);
+	struct mutex serving;
+	struct work_struct work;
+
+	spinlock_t lock;
+	struct list_head sending;
+	const struct cred *cred;
+	struct sk_buff *published;
+	u32 drops;
+	u32 overruns;
+	int error;
+	bool compat;
+	bool busy;
+	bool copying;
+	bool stalled;
+	bool lost_nearby;
+	bool lost_untold;
+	bool dead;
+};
+
+extern bool nlmmap_attach_unprivileged;
+
+struct nlmmap_socket *nlmmap_attach(struct sk_buff *skb, struct socket *sock,
+				    struct nlmmap_setup *setup,
+				    struct netlink_ext_ack *extack);
+void nlmmap_attached_begin(struct nlmmap_attached *attached);
+void nlmmap_attached_end(struct nlmmap_attached *attached);
+void nlmmap_attached_free(struct nlmmap_attached *attached);
+int nlmmap_attached_sendmsg(struct nlmmap_attached *attached,
+			    struct msghdr *msg, size_t len);
+int nlmmap_attached_recvmsg(struct nlmmap_attached *attached);
+__poll_t nlmmap_attached_poll(struct nlmmap_attached *attached, __poll_t mask);
+int __init nlmmap_attach_init(void);
+void nlmmap_attach_exit(void);
+
+#endif /* _NLMMAP_ATTACH_H */
