@@ -29,7 +29,7 @@ struct user_namespace;
  * @user_ns: whose uids and gids the reader sees
  * @saved_data_ready: sk_data_ready before
  * @saved_error_report: sk_error_report before
- * @serving: held by whoever serves, see attach.c
+ * @serving: held by whoever serves, see drain.c
  * @work: serves in process context
  * @lock: guards all that follows
  * @sending: struct nlmmap_sending of each sendmsg() under way
@@ -71,6 +71,16 @@ struct nlmmap_attached {
 	bool dead;
 };
 
+/**
+ * struct nlmmap_sending - one sendmsg() under way
+ * @node: in struct nlmmap_attached.sending
+ * @task: who sends
+ */
+struct nlmmap_sending {
+	struct list_head node;
+	const struct task_struct *task;
+};
+
 extern bool nlmmap_attach_unprivileged;
 
 struct nlmmap_socket *nlmmap_attach(struct sk_buff *skb, struct socket *sock,
@@ -83,7 +93,5 @@ int nlmmap_attached_sendmsg(struct nlmmap_attached *attached,
 			    struct msghdr *msg, size_t len);
 int nlmmap_attached_recvmsg(struct nlmmap_attached *attached);
 __poll_t nlmmap_attached_poll(struct nlmmap_attached *attached, __poll_t mask);
-int __init nlmmap_attach_init(void);
-void nlmmap_attach_exit(void);
 
 #endif /* _NLMMAP_ATTACH_H */

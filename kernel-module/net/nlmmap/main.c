@@ -13,6 +13,7 @@
 
 #include "attach.h"
 #include "control.h"
+#include "drain.h"
 #include "group.h"
 #include "override.h"
 #include "plain.h"
@@ -101,12 +102,12 @@ static int __init nlmmap_init(void)
 	err = nlmmap_socket_init();
 	if (err)
 		return err;
-	err = nlmmap_attach_init();
+	err = nlmmap_drain_init();
 	if (err)
 		goto err_socket_exit;
 	err = nlmmap_plain_init();
 	if (err)
-		goto err_attach_exit;
+		goto err_drain_exit;
 	err = register_pernet_subsys(&nlmmap_net_ops);
 	if (err) {
 		if (err == -EADDRINUSE)
@@ -119,8 +120,8 @@ static int __init nlmmap_init(void)
 err_plain_exit:
 	nlmmap_listen_exit();
 	nlmmap_plain_exit();
-err_attach_exit:
-	nlmmap_attach_exit();
+err_drain_exit:
+	nlmmap_drain_exit();
 err_socket_exit:
 	nlmmap_socket_exit();
 	return err;
@@ -131,7 +132,7 @@ static void __exit nlmmap_exit(void)
 	unregister_pernet_subsys(&nlmmap_net_ops);
 	nlmmap_listen_exit();
 	nlmmap_plain_exit();
-	nlmmap_attach_exit();
+	nlmmap_drain_exit();
 	nlmmap_socket_exit();
 }
 

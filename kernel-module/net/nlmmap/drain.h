@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * From an attached socket's queue into its ring
+ */
+#ifndef _NLMMAP_DRAIN_H
+#define _NLMMAP_DRAIN_H
+
+#include <linux/types.h>
+
+struct nlmmap_attached;
+struct sock;
+struct work_struct;
+
+void nlmmap_drain_data_ready(struct sock *sk);
+void nlmmap_drain_error_report(struct sock *sk);
+bool nlmmap_drain_serve(struct nlmmap_attached *attached);
+void nlmmap_drain_restart(struct nlmmap_attached *attached);
+void nlmmap_drain_queue_work(struct nlmmap_attached *attached);
+void nlmmap_drain_work(struct work_struct *work);
+int __init nlmmap_drain_init(void);
+void nlmmap_drain_exit(void);
+
+#endif /* _NLMMAP_DRAIN_H */
