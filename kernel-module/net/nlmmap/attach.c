@@ -132,52 +132,6 @@ static void nlmmap_attached_expel(struct nlmmap_attached *attached)
 }
 
 /**
- * nlmmap_attached_begin - from now on the ring has what arrives
- * @attached: in the hash; recvmsg() answers EBUSY already
- *
- * Context: process; nlmmap_setup_mutex is held.
- */
-void nlmmap_attached_begin(struct nlmmap_attached *attached)
-{
-	struct sock *sk = attached->sock->sk;
-
-	write_lock_bh(&sk->sk_callback_lock);
-	attached->saved_data_ready = sk->sk_data_ready;
-	attached->saved_error_report = sk->sk_error_report;
-	/* Read without a lock by senders. */
-	WRITE_ONCE(sk->sk_data_ready, nlmmap_drain_data_ready);
-	WRITE_ONCE(sk->sk_error_report, nlmmap_drain_error_report);
-	write_unlock_bh(&sk->sk_callback_lock);
-
-	/* What was queued before comes first. */
-	spin_lock_irq(&attached->lock);
-	attached->busy = true;
-	nlmmap_drain_queue_work(attached);
-	spin_unlock_irq(&attached->lock);
-}
-
-/**
- * nlmmap_attached_end - the socket is about to be released
- * @attached: not in the hash any more
- *
- * Context: process, may sleep.
- */
-void nlmmap_attached_end(struct nlmmap_attached *attached)
-{
-	struct sock *sk = attached->sock->sk;
-
-	write_lock_bh(&sk->sk_callback_lock);
-	WRITE_ONCE(sk->sk_data_ready, attached->saved_data_ready);
-	WRITE_ONCE(sk->sk_error_report, attached->saved_error_report);
-	write_unlock_bh(&sk->sk_callback_lock);
-
-	spin_lock_irq(&attached->lock);
-	attached->dead = true;
-	spin_unlock_irq(&attached->lock);
-	cancel_work_sync(&attached->work);
-}
-
-/**
  * nlmmap_attached_free - free what no one can see
  * @attached: ended, and a grace period has passed; or never begun
  *

@@ -25,7 +25,7 @@ struct user_namespace;
 /**
  * struct nlmmap_attached - what a socket of another family gains besides
  * @socket: its ring and all that every socket with a ring has
- * @sock: the socket; stays until nlmmap_attached_end() has returned
+ * @sock: the socket; stays until nlmmap_drain_end() has returned
  * @user_ns: whose uids and gids the reader sees
  * @saved_data_ready: sk_data_ready before
  * @saved_error_report: sk_error_report before
@@ -86,8 +86,6 @@ extern bool nlmmap_attach_unprivileged;
 struct nlmmap_socket *nlmmap_attach(struct sk_buff *skb, struct socket *sock,
 				    struct nlmmap_setup *setup,
 				    struct netlink_ext_ack *extack);
-void nlmmap_attached_begin(struct nlmmap_attached *attached);
-void nlmmap_attached_end(struct nlmmap_attached *attached);
 void nlmmap_attached_free(struct nlmmap_attached *attached);
 int nlmmap_attached_sendmsg(struct nlmmap_attached *attached,
 			    struct msghdr *msg, size_t len);

@@ -62,6 +62,9 @@
 
 static struct workqueue_struct *nlmmap_drain_queue;
 
+/* The callbacks' addresses have been where senders read them. */
+static bool nlmmap_drain_used;
+
 enum nlmmap_served {
 	NLMMAP_SERVED_MORE,	/* there may be more */
 	NLMMAP_SERVED_ALL,	/* the queue was seen empty */
@@ -77,7 +80,7 @@ static struct nlmmap_attached *nlmmap_attached_find(const struct sock *sk)
 
 static struct sk_buff_head *nlmmap_attached_queue(struct nlmmap_attached *attached)
 {
-	return &attached->sock->sk->sk_receive_queue;
+	return &attached->socket->sk->sk_receive_queue;
 }
 
 /* A reference: a recvmsg() that began before the attach may take it meanwhile. */
@@ -114,13 +117,8 @@ static void nlmmap_skb_free(struct sk_buff *skb)
 	consume_skb(skb);
 }
 
-/**
- * nlmmap_drain_queue_work - have the work item serve
- * @attached: locked
- *
- * Context: any.
- */
-void nlmmap_drain_queue_work(struct nlmmap_attached *attached)
+/* Has the work item serve. */
+static void nlmmap_drain_queue_work(struct nlmmap_attached *attached)
 {
 	lockdep_assert_held(&attached->lock);
 	if (!attached->dead)
@@ -207,7 +205,7 @@ static void nlmmap_attached_lose(struct nlmmap_attached *attached, u32 count)
 /* Takes what the core dropped into the ring's account. */
 static bool nlmmap_attached_settle(struct nlmmap_attached *attached)
 {
-	u32 drops = (u32)atomic_read(&attached->sock->sk->sk_drops);
+	u32 drops = (u32)atomic_read(&attached->socket->sk->sk_drops);
 	u32 count = drops - attached->drops;
 
 	if (likely(!count))
@@ -219,7 +217,7 @@ static bool nlmmap_attached_settle(struct nlmmap_attached *attached)
 
 static void nlmmap_attached_too_large(struct nlmmap_attached *attached, u32 len)
 {
-	struct sock *sk = attached->sock->sk;
+	struct sock *sk = attached->socket->sk;
 
 	/* Ours to count, so that ss and /proc/net/netlink tell. */
 	atomic_inc(&sk->sk_drops);
@@ -367,7 +365,7 @@ static bool nlmmap_attached_is_to_serve(const struct nlmmap_attached *attached,
 static bool nlmmap_attached_may_sleep(const struct nlmmap_attached *attached,
 				      const struct sk_buff *skb)
 {
-	int protocol = attached->sock->sk->sk_protocol;
+	int protocol = attached->socket->sk->sk_protocol;
 
 	return NETLINK_CB(skb).portid || protocol == NETLINK_AUDIT ||
 	       protocol == NETLINK_CONNECTOR;
@@ -503,7 +501,7 @@ static enum nlmmap_served nlmmap_attached_serve_one(struct nlmmap_attached *atta
 	 * in vmalloc() memory would lose that with its charge; it is no part of
 	 * a dump.
 	 */
-	if (skb_queue_len(queue) > 1 || is_vmalloc_addr(skb->head)) {
+	if (skb_queue_len_lockless(queue) > 1 || is_vmalloc_addr(skb->head)) {
 		nlmmap_queue_drop(queue, skb);
 		spin_unlock_irqrestore(&attached->lock, flags);
 		nlmmap_skb_free(skb);
@@ -577,13 +575,10 @@ void nlmmap_drain_work(struct work_struct *work)
 	spin_unlock_irq(&attached->lock);
 }
 
-/**
- * nlmmap_drain_data_ready - the sk_data_ready of attached sockets
- * @sk: the socket, or one that was attached when the sender read the address
- *
- * Context: any that netlink sends from.
+/* The sk_data_ready of attached sockets, and of one that was attached when the
+ * sender read the address. Context: any that netlink sends from.
  */
-void nlmmap_drain_data_ready(struct sock *sk)
+static void nlmmap_drain_data_ready(struct sock *sk)
 {
 	struct nlmmap_attached *attached;
 
@@ -596,13 +591,8 @@ void nlmmap_drain_data_ready(struct sock *sk)
 	rcu_read_unlock();
 }
 
-/**
- * nlmmap_drain_error_report - the sk_error_report of attached sockets
- * @sk: the socket, or one that was attached when the sender read the address
- *
- * Context: any that netlink sends from.
- */
-void nlmmap_drain_error_report(struct sock *sk)
+/* Likewise, the sk_error_report. */
+static void nlmmap_drain_error_report(struct sock *sk)
 {
 	struct nlmmap_attached *attached;
 	unsigned long flags;
@@ -666,6 +656,53 @@ void nlmmap_drain_restart(struct nlmmap_attached *attached)
 }
 
 /**
+ * nlmmap_drain_begin - put the callbacks in place
+ * @attached: in the hash
+ *
+ * Context: process.
+ */
+void nlmmap_drain_begin(struct nlmmap_attached *attached)
+{
+	struct sock *sk = attached->socket->sk;
+
+	WRITE_ONCE(nlmmap_drain_used, true);
+	write_lock_bh(&sk->sk_callback_lock);
+	attached->saved_data_ready = sk->sk_data_ready;
+	attached->saved_error_report = sk->sk_error_report;
+	/* Senders read them without a lock. */
+	WRITE_ONCE(sk->sk_data_ready, nlmmap_drain_data_ready);
+	WRITE_ONCE(sk->sk_error_report, nlmmap_drain_error_report);
+	write_unlock_bh(&sk->sk_callback_lock);
+
+	/* What was queued before comes first. */
+	spin_lock_irq(&attached->lock);
+	attached->busy = true;
+	nlmmap_drain_queue_work(attached);
+	spin_unlock_irq(&attached->lock);
+}
+
+/**
+ * nlmmap_drain_end - restore the callbacks; nothing is drained afterwards
+ * @attached: not in the hash any more
+ *
+ * Context: process, may sleep.
+ */
+void nlmmap_drain_end(struct nlmmap_attached *attached)
+{
+	struct sock *sk = attached->socket->sk;
+
+	write_lock_bh(&sk->sk_callback_lock);
+	WRITE_ONCE(sk->sk_data_ready, attached->saved_data_ready);
+	WRITE_ONCE(sk->sk_error_report, attached->saved_error_report);
+	write_unlock_bh(&sk->sk_callback_lock);
+
+	spin_lock_irq(&attached->lock);
+	attached->dead = true;
+	spin_unlock_irq(&attached->lock);
+	cancel_work_sync(&attached->work);
+}
+
+/**
  * nlmmap_drain_init - at module load
  *
  * Return: 0 or -ENOMEM.
@@ -685,7 +722,9 @@ void nlmmap_drain_exit(void)
 	 * and not have called it yet: in an interrupt, or as a task that was
 	 * preempted.
 	 */
-	synchronize_rcu();
-	synchronize_rcu_tasks();
+	if (READ_ONCE(nlmmap_drain_used)) {
+		synchronize_rcu();
+		synchronize_rcu_tasks();
+	}
 	destroy_workqueue(nlmmap_drain_queue);
 }

@@ -8,14 +8,12 @@
 #include <linux/types.h>
 
 struct nlmmap_attached;
-struct sock;
 struct work_struct;
 
-void nlmmap_drain_data_ready(struct sock *sk);
-void nlmmap_drain_error_report(struct sock *sk);
+void nlmmap_drain_begin(struct nlmmap_attached *attached);
+void nlmmap_drain_end(struct nlmmap_attached *attached);
 bool nlmmap_drain_serve(struct nlmmap_attached *attached);
 void nlmmap_drain_restart(struct nlmmap_attached *attached);
-void nlmmap_drain_queue_work(struct nlmmap_attached *attached);
 void nlmmap_drain_work(struct work_struct *work);
 int __init nlmmap_drain_init(void);
 void nlmmap_drain_exit(void);

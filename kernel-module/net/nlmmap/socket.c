@@ -29,6 +29,7 @@
 #include <net/sock.h>
 
 #include "attach.h"
+#include "drain.h"
 #include "group.h"
 #include "override.h"
 #include "socket.h"
@@ -261,7 +262,7 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 	/* After the hash: from here on mmap, poll and release look there. */
 	nlmmap_override(sk->sk_socket);
 	if (socket->attached)
-		nlmmap_attached_begin(socket->attached);
+		nlmmap_drain_begin(socket->attached);
 	mutex_unlock(&nlmmap_setup_mutex);
 	return socket;
 
@@ -290,7 +291,7 @@ void nlmmap_socket_release(struct nlmmap_socket *socket)
 	hash_del_rcu(&socket->node);
 	spin_unlock(&nlmmap_sockets_lock);
 	if (socket->attached)
-		nlmmap_attached_end(socket->attached);
+		nlmmap_drain_end(socket->attached);
 	queue_rcu_work(nlmmap_free_queue, &socket->free);
 }
 
