@@ -14,8 +14,8 @@ from xml.sax.saxutils import escape, quoteattr
 # Cases that the guest's init reports by itself.
 OWN = ("modules", "kernel")
 
-# A line of the kernel's own on its console, with its time.
-FAULT = re.compile(r"^\[ *[0-9]+\.[0-9]+\].*(Kernel panic|BUG: |Oops|general protection)")
+# A line of the kernel's own on its console, with its time. Races are judged in the guest.
+FAULT = re.compile(r"^\[ *[0-9]+\.[0-9]+\].*(Kernel panic|BUG: (?!KCSAN: )|Oops|general protection)")
 
 RESULT = re.compile(r"^(ok|not ok) (\d+) (\S+) (.*?)(?: # (.*))?$")
 
