@@ -206,7 +206,14 @@ void OwnRing::unmap() {
 }
 
 void OwnRing::join(const std::string& group) {
-    const guest::Outcome outcome = socket_.join(group);
+    guest::Outcome outcome = socket_.join(group);
+    // What flows from another group may leave no room for the notice.
+    while (outcome.error == EAGAIN) {
+        __atomic_store_n(&consumer_words().position,
+                         __atomic_load_n(&producer_words().position, __ATOMIC_ACQUIRE),
+                         __ATOMIC_RELEASE);
+        outcome = socket_.join(group);
+    }
     if (outcome.error != 0) {
         errno = outcome.error;
         fail("JOIN: " + outcome.sentence);

@@ -503,7 +503,7 @@ TEST_P(MemoryCgroup, BoundsManySocketsOfManyProcesses) {
 TEST_P(MemoryCgroup, OfAReaderThatIsKilledForMemoryHurtsNobodyElse) {
     guest::Producer producer;
     const std::string name = guest::unique_name("oom");
-    const guest::Order all{.group = producer.add_group(name), .count = 4000};
+    const guest::Order all{.group = producer.add_group(name), .count = 2000};
     Witness witness(name, all);
     auto published = std::async(std::launch::async, [&] {
         guest::Order part = all;
@@ -513,7 +513,7 @@ TEST_P(MemoryCgroup, OfAReaderThatIsKilledForMemoryHurtsNobodyElse) {
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
         }
     });
-    for (int round = 0; round < 4; ++round) {
+    for (int round = 0; round < 2; ++round) {
         const std::uint64_t before = cgroup_.event("oom_kill");
         Assault assault = inside([&] {
             guest::RawMember member(name, 1U << 20);

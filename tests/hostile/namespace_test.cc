@@ -227,6 +227,48 @@ TEST(NamespaceEnd, MayRaceWithTheEndOfItsProducers) {
     expect_nothing_left(0);
 }
 
+// A group may outlive its namespace: whoever publishes to it is not disturbed.
+TEST(NamespaceEnd, LeavesPublishersAtWorkWithNobodyToHearThem) {
+    Neighbour neighbour("publishers");
+    for (Rounds rounds(10, 600ms, 2); rounds.more();) {
+        Producer producer;
+        std::uint32_t group = 0;
+        std::optional<RawMember> member;
+        std::optional<RawSocket> plain;
+        guest::in_new_network([&] {
+            const std::string name = guest::unique_name("kept");
+            group = producer.add_kept_group(name);
+            member.emplace(name, kRing);
+            plain.emplace();
+            ASSERT_EQ(plain->add_membership(group), 0);
+        });
+        std::vector<std::future<guest::Published>> publishers;
+        for (const std::uint32_t context : kContexts) {
+            publishers.push_back(producer.start({.group = group,
+                                                 .count = 1'000'000'000,
+                                                 .in_place = publishers.size() % 2 != 0,
+                                                 .context = context,
+                                                 .cpu = 1,
+                                                 .burst = 4,
+                                                 .pause_us = 50}));
+        }
+        EXPECT_TRUE(guest::eventually([&] { return member->ring.readable(); }));
+        member.reset();
+        plain.reset();
+        // What hears for the plain listener is a member for as long as the namespace is.
+        EXPECT_TRUE(guest::eventually([&] { return !producer.has_listeners(group); }))
+            << "the namespace lives on although its last socket is closed";
+        producer.remove_group(group);
+        for (auto& publisher : publishers) {
+            const guest::Published published = publisher.get();
+            EXPECT_EQ(published.ended, ECANCELED);
+            EXPECT_EQ(published.refused, 0U) << std::strerror(published.error);
+        }
+    }
+    neighbour.expect_unharmed();
+    expect_nothing_left(0);
+}
+
 // Nobody in it is alive, but a descriptor is on its way.
 TEST_P(EndOfNamespace, WaitsForASocketThatIsOnItsWay) {
     const std::string name = guest::unique_name("way");

@@ -36,9 +36,9 @@ class Uring {
   private:
     int run(const io_uring_sqe& request);
 
+    io_uring_params params_{};
     int fd_ = -1;
     int file_ = -1;
-    io_uring_params params_{};
     std::byte* rings_ = nullptr;
     std::size_t ring_bytes_ = 0;
     io_uring_sqe* requests_ = nullptr;

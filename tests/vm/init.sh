@@ -275,5 +275,7 @@ else
     echo "fail $failed of $count" >&3
 fi
 exec 3>&-
+# What the console has from here on, no scan has seen.
+echo "=== the verdict is written"
 sync
 poweroff -f

@@ -343,13 +343,13 @@ static int nlmmap_do_socket_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 	if ((nlh->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP) {
 		struct netlink_dump_control control = {
 			.dump = nlmmap_dump_sockets,
-			.min_dump_alloc = nlmmap_largest_answer(sock_net(skb->sk)),
 		};
 
 		if (!nlmmap_is_admin(skb)) {
 			NL_SET_ERR_MSG(extack, "seeing all sockets takes CAP_NET_ADMIN");
 			return -EPERM;
 		}
+		control.min_dump_alloc = nlmmap_largest_answer(sock_net(skb->sk));
 		return nlmmap_dump_start(skb, nlh, &control, extack);
 	}
 	socket = nlmmap_sender(skb, extack);

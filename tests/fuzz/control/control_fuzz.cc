@@ -67,10 +67,9 @@ TEST_P(Requests, OfTheCorpusAreAnsweredAsTheHeaderSays) {
 }
 
 TEST_P(Requests, MadeOfItAreAnsweredAsTheHeaderSays) {
-    the_session()->explore(
-        GetParam(),
-        std::chrono::duration_cast<std::chrono::milliseconds>(the_session()->options().seconds) /
-            kAttackers);
+    the_session()->explore(GetParam(), std::chrono::duration_cast<std::chrono::milliseconds>(
+                                           the_session()->options().seconds) /
+                                           kAttackers);
 }
 
 TEST(Corpus, IsWrittenAsItIsRead) {

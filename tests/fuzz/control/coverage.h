@@ -13,7 +13,8 @@ namespace fuzz {
 
 class Coverage {
   public:
-    // Opens and maps; throws std::system_error if the kernel has no KCOV, or debugfs is not mounted.
+    // Opens and maps; throws std::system_error if the kernel has no KCOV, or debugfs is not
+    // mounted.
     Coverage();
     Coverage(const Coverage&) = delete;
     Coverage& operator=(const Coverage&) = delete;

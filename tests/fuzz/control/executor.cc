@@ -300,10 +300,10 @@ void Executor::send(const Slot& slot, const Step& step) {
         address.nl_groups = 0;
         to_kernel = address.nl_pid == 0;
     }
-    const ssize_t sent =
-        to == 0 ? ::send(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT)
-                : sendto(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT,
-                         reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+    const ssize_t sent = to == 0
+                             ? ::send(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT)
+                             : sendto(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT,
+                                      reinterpret_cast<const sockaddr*>(&address), sizeof(address));
     if (sent < 0 || !to_kernel) {
         return;
     }
@@ -326,8 +326,7 @@ void Executor::map(const Slot& slot, const Step& step) {
     }
     const int rights = static_cast<int>(step.numbers.at(3) & (PROT_READ | PROT_WRITE | PROT_EXEC));
     const int flags = step.numbers.at(4) % 2 != 0 ? MAP_SHARED : MAP_PRIVATE;
-    void* address =
-        mmap(nullptr, bytes, rights, flags, slot.fd, static_cast<off_t>(offset));
+    void* address = mmap(nullptr, bytes, rights, flags, slot.fd, static_cast<off_t>(offset));
     if (address == MAP_FAILED) {
         if (errno != ENODEV && errno != EINVAL && errno != EPERM && errno != EAGAIN &&
             errno != ENOMEM && errno != EACCES) {
@@ -339,7 +338,8 @@ void Executor::map(const Slot& slot, const Step& step) {
     const bool consumer = offset == 0 && (rights & PROT_WRITE) != 0;
     mappings_.push_back({static_cast<std::byte*>(address), bytes, consumer, slot.endpoint});
     ++slot.endpoint->state.holders;
-    if (flags != MAP_SHARED || (rights & PROT_EXEC) != 0 || (offset != 0 && (rights & PROT_WRITE) != 0)) {
+    if (flags != MAP_SHARED || (rights & PROT_EXEC) != 0 ||
+        (offset != 0 && (rights & PROT_WRITE) != 0)) {
         wrong("mmap gave rights that the header refuses");
     }
     if ((rights & PROT_READ) == 0) {
@@ -385,7 +385,8 @@ void Executor::poll(const Slot& slot) {
 
 void Executor::fdinfo(const Slot& slot) {
     std::ifstream file("/proc/self/fdinfo/" + std::to_string(slot.fd));
-    const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    const std::string text((std::istreambuf_iterator<char>(file)),
+                           std::istreambuf_iterator<char>());
     const SocketState& state = slot.endpoint->state;
     if (state.known && slot.endpoint->pending.empty() &&
         (text.find("rx-bytes:") != std::string::npos) != (state.ring_bytes != 0)) {
@@ -400,9 +401,8 @@ void Executor::read(const Slot& slot) {
         sockaddr_nl from{};
         socklen_t from_bytes = sizeof(from);
         datagram.resize(kAnswerBytes);
-        const ssize_t got =
-            recvfrom(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT,
-                     reinterpret_cast<sockaddr*>(&from), &from_bytes);
+        const ssize_t got = recvfrom(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT,
+                                     reinterpret_cast<sockaddr*>(&from), &from_bytes);
         if (got < 0 && errno == EAGAIN) {
             break;
         }
@@ -556,8 +556,8 @@ std::uint32_t Executor::members_of(unsigned group) {
         return 0;
     }
     Message message{.type = NLMMAP_MSG_GROUP_GET, .flags = NLM_F_REQUEST};
-    message.attributes.push_back({.type = NLMMAP_A_GROUP_ID,
-                                  .value = {.kind = Value::Kind::group, .number = group}});
+    message.attributes.push_back(
+        {.type = NLMMAP_A_GROUP_ID, .value = {.kind = Value::Kind::group, .number = group}});
     const Bytes request = encode(message, 1, groups_);
     Bytes answer(4096);
     if (::send(observer_, request.data(), request.size(), 0) < 0) {

@@ -45,8 +45,8 @@ class Executor {
   private:
     struct Endpoint {
         SocketState state;
-        std::list<Request> pending;     // sent and not answered
-        std::size_t broken_ends = 0;    // EBADMSG is to come so often
+        std::list<Request> pending;   // sent and not answered
+        std::size_t broken_ends = 0;  // EBADMSG is to come so often
     };
     struct Slot {
         int fd = -1;

@@ -26,8 +26,8 @@ bool fits(const AttributeRule& rule, std::span<const std::byte> payload) {
             return payload.size() == 4;
         case Form::name: {
             // A NUL in time, and no more text than a name has, the last NUL apart.
-            const auto head = payload.first(
-                std::min<std::size_t>(payload.size(), NLMMAP_GROUP_NAME_BYTES));
+            const auto head =
+                payload.first(std::min<std::size_t>(payload.size(), NLMMAP_GROUP_NAME_BYTES));
             if (std::ranges::find(head, std::byte{0}) == head.end()) {
                 return false;
             }
@@ -104,7 +104,8 @@ std::set<int> expected_setup(const Parsed& parsed, const SocketState& state) {
     if ((flags & ~std::uint32_t{NLMMAP_SETUP_TIME}) != 0) {
         return {EOPNOTSUPP};
     }
-    if (*bytes < static_cast<std::uint32_t>(sysconf(_SC_PAGESIZE)) || (*bytes & (*bytes - 1)) != 0) {
+    if (*bytes < static_cast<std::uint32_t>(sysconf(_SC_PAGESIZE)) ||
+        (*bytes & (*bytes - 1)) != 0) {
         return {EINVAL};
     }
     if (*bytes > kMaxRingBytes) {
@@ -116,9 +117,8 @@ std::set<int> expected_setup(const Parsed& parsed, const SocketState& state) {
     return {0, ENOMEM};
 }
 
-std::set<int> expected_group(const Request& request, const Parsed& parsed,
-                             const SocketState& state, const Rights& rights,
-                             const GroupIds& groups) {
+std::set<int> expected_group(const Request& request, const Parsed& parsed, const SocketState& state,
+                             const Rights& rights, const GroupIds& groups) {
     const auto group = asked(parsed, groups);
     if (!group) {
         return {EINVAL};
@@ -152,9 +152,7 @@ std::set<int> expected_group(const Request& request, const Parsed& parsed,
 
 }  // namespace
 
-bool Request::reaches() const {
-    return (flags & NLM_F_REQUEST) != 0 && type >= NLMSG_MIN_TYPE;
-}
+bool Request::reaches() const { return (flags & NLM_F_REQUEST) != 0 && type >= NLMSG_MIN_TYPE; }
 
 bool Request::wants_ack() const { return (flags & NLM_F_ACK) != 0; }
 

@@ -17,8 +17,8 @@ namespace fuzz {
 
 // Who asks.
 struct Rights {
-    bool admin = false;        // CAP_NET_ADMIN in the network namespace
-    bool sees_groups = true;   // is in the namespace that the groups are in
+    bool admin = false;       // CAP_NET_ADMIN in the network namespace
+    bool sees_groups = true;  // is in the namespace that the groups are in
 };
 
 // A socket as far as its answers go.
@@ -26,10 +26,10 @@ struct SocketState {
     std::uint32_t ring_bytes = 0;  // 0: no ring
     std::set<unsigned> joined;     // indices of groups
     bool ext_ack = false;
-    bool dumping = false;      // a dump may be under way
-    bool known = true;         // no answer was lost, so all this is so
-    bool to_kernel = true;     // what is sent without an address
-    unsigned holders = 0;      // descriptors and mappings
+    bool dumping = false;   // a dump may be under way
+    bool known = true;      // no answer was lost, so all this is so
+    bool to_kernel = true;  // what is sent without an address
+    unsigned holders = 0;   // descriptors and mappings
 };
 
 // One message of a datagram, as the core takes it apart.

@@ -18,27 +18,25 @@ constexpr std::size_t kMaxAttributes = 12;
 
 // Where things change: sizes, limits, and the ends of the types.
 constexpr std::array<std::uint64_t, 32> kInteresting = {
-    0,       1,         2,          3,          4,          8,           15,
-    16,      63,        64,         255,        256,        1023,        1024,
-    1025,    4095,      4096,       8192,       16384,      65535,       65536,
-    1 << 18, 1 << 20,   1 << 21,    1 << 30,    0x7fffffff, 0x80000000,  0xffffffff,
-    1ULL << 32, 1ULL << 63, ~0ULL - 7, ~0ULL};
+    0,       1,          2,          3,          4,          8,          15,        16,
+    63,      64,         255,        256,        1023,       1024,       1025,      4095,
+    4096,    8192,       16384,      65535,      65536,      1 << 18,    1 << 20,   1 << 21,
+    1 << 30, 0x7fffffff, 0x80000000, 0xffffffff, 1ULL << 32, 1ULL << 63, ~0ULL - 7, ~0ULL};
 
 constexpr std::array<std::uint64_t, 6> kRingBytes = {4096, 8192, 16384, 65536, 1 << 18, 1 << 20};
 
-constexpr std::array<std::uint16_t, 12> kFlagSets = {
-    NLM_F_REQUEST | NLM_F_ACK,
-    NLM_F_REQUEST | NLM_F_ACK,
-    NLM_F_REQUEST | NLM_F_ACK,
-    NLM_F_REQUEST,
-    NLM_F_REQUEST | NLM_F_DUMP,
-    NLM_F_REQUEST | NLM_F_DUMP | NLM_F_ACK,
-    NLM_F_REQUEST | NLM_F_ROOT,
-    NLM_F_REQUEST | NLM_F_MATCH | NLM_F_ACK,
-    NLM_F_REQUEST | NLM_F_ECHO | NLM_F_ACK,
-    NLM_F_ACK,
-    NLM_F_DUMP,
-    0};
+constexpr std::array<std::uint16_t, 12> kFlagSets = {NLM_F_REQUEST | NLM_F_ACK,
+                                                     NLM_F_REQUEST | NLM_F_ACK,
+                                                     NLM_F_REQUEST | NLM_F_ACK,
+                                                     NLM_F_REQUEST,
+                                                     NLM_F_REQUEST | NLM_F_DUMP,
+                                                     NLM_F_REQUEST | NLM_F_DUMP | NLM_F_ACK,
+                                                     NLM_F_REQUEST | NLM_F_ROOT,
+                                                     NLM_F_REQUEST | NLM_F_MATCH | NLM_F_ACK,
+                                                     NLM_F_REQUEST | NLM_F_ECHO | NLM_F_ACK,
+                                                     NLM_F_ACK,
+                                                     NLM_F_DUMP,
+                                                     0};
 
 // Of SOL_NETLINK: ADD_MEMBERSHIP to GET_STRICT_CHK.
 constexpr std::uint64_t kOptions = 13;
@@ -47,10 +45,21 @@ constexpr std::uint64_t kGroupValue = 100000;
 
 // How often each verb is drawn.
 constexpr std::array<std::pair<Verb, std::size_t>, 15> kWeights = {{
-    {Verb::open, 6},   {Verb::close, 4},   {Verb::share, 2},   {Verb::bind, 3},
-    {Verb::connect, 1}, {Verb::option, 8},  {Verb::buffer, 1},  {Verb::send, 45},
-    {Verb::read, 8},   {Verb::map, 6},     {Verb::unmap, 2},   {Verb::poll, 4},
-    {Verb::forge, 6},  {Verb::publish, 6}, {Verb::fdinfo, 2},
+    {Verb::open, 6},
+    {Verb::close, 4},
+    {Verb::share, 2},
+    {Verb::bind, 3},
+    {Verb::connect, 1},
+    {Verb::option, 8},
+    {Verb::buffer, 1},
+    {Verb::send, 45},
+    {Verb::read, 8},
+    {Verb::map, 6},
+    {Verb::unmap, 2},
+    {Verb::poll, 4},
+    {Verb::forge, 6},
+    {Verb::publish, 6},
+    {Verb::fdinfo, 2},
 }};
 
 Bytes as_bytes(std::string_view text) {
@@ -163,8 +172,7 @@ Message Mutator::proper_message() {
         } else {
             message.attributes.push_back(
                 {.type = NLMMAP_A_GROUP_NAME,
-                 .value = {.kind = Value::Kind::str,
-                           .bytes = as_bytes(any_of(kGroups))}});
+                 .value = {.kind = Value::Kind::str, .bytes = as_bytes(any_of(kGroups))}});
         }
     }
     if (rule.type >= NLMMAP_MSG_SOCKET_GET && one_in(3)) {
@@ -185,8 +193,8 @@ Message Mutator::message() {
     message.type = one_in(12) ? static_cast<std::uint16_t>(number()) : rule.type;
     for (std::size_t i = below(4); i > 0; --i) {
         const std::uint16_t known = rule.attributes[below(2)];
-        message.attributes.push_back(attribute(
-            one_in(8) ? static_cast<std::uint16_t>(below(NLMMAP_A_MAX + 3)) : known, 3));
+        message.attributes.push_back(
+            attribute(one_in(8) ? static_cast<std::uint16_t>(below(NLMMAP_A_MAX + 3)) : known, 3));
     }
     if (one_in(12)) {
         message.raw = bytes(40);
@@ -321,8 +329,8 @@ void Mutator::mutate_message(Message& message) {
             message.flags = flags();
             break;
         case 1:
-            message.type = one_in(3) ? static_cast<std::uint16_t>(number())
-                                     : any_of(kMessages).type;
+            message.type =
+                one_in(3) ? static_cast<std::uint16_t>(number()) : any_of(kMessages).type;
             break;
         case 2:
             if (attributes.size() < kMaxAttributes) {

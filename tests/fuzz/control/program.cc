@@ -33,9 +33,9 @@ struct KindName {
     std::size_t bytes;  // of a number
 };
 constexpr std::array kKinds = {
-    KindName{Value::Kind::hex, "hex", 0}, KindName{Value::Kind::u8, "u8", 1},
-    KindName{Value::Kind::u16, "u16", 2}, KindName{Value::Kind::u32, "u32", 4},
-    KindName{Value::Kind::u64, "u64", 8}, KindName{Value::Kind::str, "str", 0},
+    KindName{Value::Kind::hex, "hex", 0},   KindName{Value::Kind::u8, "u8", 1},
+    KindName{Value::Kind::u16, "u16", 2},   KindName{Value::Kind::u32, "u32", 4},
+    KindName{Value::Kind::u64, "u64", 8},   KindName{Value::Kind::str, "str", 0},
     KindName{Value::Kind::text, "text", 0}, KindName{Value::Kind::group, "group", 4},
     KindName{Value::Kind::nest, "nest", 0},
 };
@@ -252,9 +252,8 @@ Attribute take_attribute(Words& words) {
         attribute.length = static_cast<std::uint16_t>(number(head.substr(at + 1)));
         head.resize(at);
     }
-    for (const auto& [suffix, bits] :
-         {std::pair<std::string_view, int>{"+BE", NLA_F_NET_BYTEORDER},
-          std::pair<std::string_view, int>{"+NESTED", NLA_F_NESTED}}) {
+    for (const auto& [suffix, bits] : {std::pair<std::string_view, int>{"+BE", NLA_F_NET_BYTEORDER},
+                                       std::pair<std::string_view, int>{"+NESTED", NLA_F_NESTED}}) {
         if (head.ends_with(suffix)) {
             attribute.type = static_cast<std::uint16_t>(attribute.type | bits);
             head.resize(head.size() - suffix.size());
@@ -276,8 +275,8 @@ Message take_message(Words& words) {
         const std::string& word = words.peek();
         if (word.starts_with('+')) {
             const std::string name = words.next().substr(1);
-            const auto* flag = std::ranges::find(kMessageFlags, name,
-                                                 &std::pair<std::uint16_t, std::string_view>::second);
+            const auto* flag = std::ranges::find(
+                kMessageFlags, name, &std::pair<std::uint16_t, std::string_view>::second);
             message.flags = static_cast<std::uint16_t>(
                 message.flags | (flag != kMessageFlags.end() ? flag->first : number(name)));
         } else if (word.starts_with("raw=hex:")) {
@@ -315,11 +314,11 @@ Step take_step(std::string_view line) {
 
 const std::vector<VerbRule>& verbs() {
     static const std::vector<VerbRule> rules = {
-        {Verb::open, "open", 2},       {Verb::close, "close", 1},   {Verb::share, "share", 2},
-        {Verb::bind, "bind", 3},       {Verb::connect, "connect", 3}, {Verb::option, "option", 3},
-        {Verb::buffer, "buffer", 2},   {Verb::send, "send", 3},     {Verb::read, "read", 1},
-        {Verb::map, "map", 5},         {Verb::unmap, "unmap", 1},   {Verb::poll, "poll", 1},
-        {Verb::forge, "forge", 4},     {Verb::publish, "publish", 3}, {Verb::fdinfo, "fdinfo", 1},
+        {Verb::open, "open", 2},     {Verb::close, "close", 1},     {Verb::share, "share", 2},
+        {Verb::bind, "bind", 3},     {Verb::connect, "connect", 3}, {Verb::option, "option", 3},
+        {Verb::buffer, "buffer", 2}, {Verb::send, "send", 3},       {Verb::read, "read", 1},
+        {Verb::map, "map", 5},       {Verb::unmap, "unmap", 1},     {Verb::poll, "poll", 1},
+        {Verb::forge, "forge", 4},   {Verb::publish, "publish", 3}, {Verb::fdinfo, "fdinfo", 1},
     };
     return rules;
 }

@@ -27,7 +27,7 @@ struct Attribute;
 struct Value {
     enum class Kind { hex, u8, u16, u32, u64, str, text, group, nest };
     Kind kind = Kind::hex;
-    std::uint64_t number = 0;       // u8 to u64; group: its index, see grammar.h
+    std::uint64_t number = 0;         // u8 to u64; group: its index, see grammar.h
     Bytes bytes{};                    // hex; str (a NUL is added) and text (none is)
     std::vector<Attribute> nested{};  // nest
 };
@@ -42,7 +42,7 @@ struct Message {
     std::uint16_t type = 0;
     std::uint16_t flags = 0;
     std::vector<Attribute> attributes{};
-    Bytes raw{};                          // after the attributes
+    Bytes raw{};                            // after the attributes
     std::optional<std::uint32_t> length{};  // what nlmsg_len says, if it lies
 };
 

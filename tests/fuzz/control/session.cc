@@ -39,10 +39,20 @@ constexpr std::uint32_t kMaxPayload = 700;
 constexpr std::uint64_t kEndless = 1ULL << 40;
 
 // What the kernel says when something is wrong; the guest's own look at the whole log comes later.
-constexpr std::array<std::string_view, 14> kSplats = {
-    "BUG:",      "WARNING:",  "KASAN",          "KCSAN",         "UBSAN",
-    "Oops",      "refcount_t", "protection fault", "locking dependency", "suspicious RCU",
-    "corruption", "blocked for more", "soft lockup", "ODEBUG"};
+constexpr std::array<std::string_view, 14> kSplats = {"BUG:",
+                                                      "WARNING:",
+                                                      "KASAN",
+                                                      "KCSAN",
+                                                      "UBSAN",
+                                                      "Oops",
+                                                      "refcount_t",
+                                                      "protection fault",
+                                                      "locking dependency",
+                                                      "suspicious RCU",
+                                                      "corruption",
+                                                      "blocked for more",
+                                                      "soft lockup",
+                                                      "ODEBUG"};
 
 [[noreturn]] void fail(const std::string& operation) {
     throw std::system_error(errno, std::system_category(), operation);
@@ -228,8 +238,7 @@ class Session::Batch final : public Publisher {
             const std::uint64_t mixed = (at ^ (before << 1)) * 0x9e3779b97f4a7c15ULL;
             const std::size_t signal = mixed >> 48;
             before = at;
-            if (shared_.signals.at(signal) == 0 &&
-                std::ranges::find(news, signal) == news.end()) {
+            if (shared_.signals.at(signal) == 0 && std::ranges::find(news, signal) == news.end()) {
                 news.push_back(signal);
             }
         }
@@ -293,10 +302,9 @@ class Session::Batch final : public Publisher {
     Executor executor_;
 };
 
-Session::Session()
-    : options_(read_options()), corpus_(read_corpus()), family_(guest::family()) {
-    void* memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+Session::Session() : options_(read_options()), corpus_(read_corpus()), family_(guest::family()) {
+    void* memory =
+        mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         fail("mmap");
     }
@@ -454,8 +462,8 @@ void Session::explore(Who who, std::chrono::milliseconds time) {
             }
             // The newest are the least known.
             const std::size_t size = programs.size();
-            const std::size_t at = mutator.one_in(2) ? mutator.below(size)
-                                                     : size - 1 - mutator.below((size + 3) / 4);
+            const std::size_t at =
+                mutator.one_in(2) ? mutator.below(size) : size - 1 - mutator.below((size + 3) / 4);
             return mutator.mutate(programs[at], programs[mutator.below(size)]);
         });
     }

@@ -25,6 +25,20 @@ std::uint64_t attributes_begin(const nlmsghdr& header, const nlmsgerr& error) {
     return (fixed + 3) / 4 * 4;
 }
 
+// The last one's, as everywhere in netlink; none, if one of them does not end with a NUL.
+std::string expected_sentence(Bytes attributes) {
+    std::string sentence;
+    for (const Found& one : walk<nlattr>(attributes)) {
+        if (one.type != NLMSGERR_ATTR_MSG) continue;
+        const std::string_view payload(
+            reinterpret_cast<const char*>(attributes.data()) + one.at + NLA_HDRLEN,
+            one.bytes - NLA_HDRLEN);
+        if (!payload.ends_with('\0')) return {};
+        sentence = payload.substr(0, payload.find('\0'));
+    }
+    return sentence;
+}
+
 void check(const std::vector<std::byte>& taken, std::uint16_t flags) {
     std::vector<std::byte> message(sizeof(nlmsghdr) + sizeof(nlmsgerr));
     message.insert(message.end(), taken.begin(), taken.end());
@@ -49,15 +63,8 @@ void check(const std::vector<std::byte>& taken, std::uint16_t flags) {
         demand(sentence.empty(), "there is no sentence where there are no attributes");
         return;
     }
-    const Bytes attributes = exact.bytes().subspan(static_cast<std::size_t>(begin));
-    bool there = sentence.empty();
-    for (const Found& one : walk<nlattr>(attributes)) {
-        const std::string_view payload(
-            reinterpret_cast<const char*>(attributes.data()) + one.at + NLA_HDRLEN,
-            one.bytes - NLA_HDRLEN);
-        there |= one.type == NLMSGERR_ATTR_MSG && payload.substr(0, payload.find('\0')) == sentence;
-    }
-    demand(there, "the sentence is that of NLMSGERR_ATTR_MSG");
+    demand(sentence == expected_sentence(exact.bytes().subspan(static_cast<std::size_t>(begin))),
+           "the sentence is that of NLMSGERR_ATTR_MSG");
 }
 
 }  // namespace

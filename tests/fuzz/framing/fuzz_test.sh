@@ -3,7 +3,7 @@
 #
 # fuzz_test.sh PROGRAM fuzz|finds_its_fault RUNS MAX_LEN CORPUS-FILE…: a bounded run of a
 # libFuzzer program, the same each time. `fuzz`: no input may break anything.
-# `finds_its_fault`: one has to, found without the corpus.
+# `finds_its_fault`: one has to.
 set -eu
 program=$1 test=$2 runs=$3 max_len=$4
 shift 4
@@ -12,10 +12,10 @@ out=${TEST_UNDECLARED_OUTPUTS_DIR:-$PWD}
 work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/fuzz.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/corpus"
-[ "$test" != fuzz ] || cp -L "$@" "$work/corpus/"
+cp -L "$@" "$work/corpus/"
 
 status=0
-"$program" -seed=1 -runs="$runs" -max_len="$max_len" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+"$program" -seed=1 -runs="$runs" -max_len="$max_len" -len_control=0 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
     -verbosity=1 -artifact_prefix="$out/" "$work/corpus" >"$work/log" 2>&1 || status=$?
 # Not each input that was new, of which there are thousands.
 grep -vE '^#[0-9]+[[:space:]]+(NEW|REDUCE|pulse|RELOAD)' "$work/log" | tail -n 60

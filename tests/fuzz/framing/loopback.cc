@@ -180,8 +180,7 @@ class Ring {
         std::vector<std::byte> made(NLMSG_HDRLEN);
         bool whole = true;
         {
-            nlmmap::testing::Writer writer =
-                kernel_.begin(NLMMAP_MSG_PRODUCER_MIN, most, group());
+            nlmmap::testing::Writer writer = kernel_.begin(NLMMAP_MSG_PRODUCER_MIN, most, group());
             demand(static_cast<bool>(writer) == expected, "begin() finds room where it is");
             if (!writer) {
                 lost(1);
@@ -317,7 +316,7 @@ class Ring {
     // What no reader ever reaches, or has behind it: counted, and nothing else.
     void forge(std::uint8_t kind) {
         const nlmmap::SocketInfo before = kernel_.info();
-        const std::uint64_t offset = 1 + input_.take<std::uint32_t>();
+        const std::uint64_t offset = std::uint64_t{1} + input_.take<std::uint32_t>();
         const std::uint64_t forged =
             kind >= 128 ? before.produced + kFar + offset : before.consumed - offset;
         kernel_.forge_consumer_position(forged);

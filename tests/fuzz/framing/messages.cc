@@ -52,8 +52,9 @@ void check_attributes(Bytes bytes, const nlmmap::Attributes& attributes, int dep
     if (!expected.empty()) {
         const std::uint16_t last = expected.back().type;
         const auto first = std::ranges::find(expected, last, &Found::type);
-        demand(reinterpret_cast<const std::byte*>(attributes.find(last)) == bytes.data() + first->at,
-               "find() gives the first of a type");
+        demand(
+            reinterpret_cast<const std::byte*>(attributes.find(last)) == bytes.data() + first->at,
+            "find() gives the first of a type");
     }
 }
 

@@ -77,6 +77,10 @@ static int groups_release(struct file *file, struct net *net, u32 id)
 			continue;
 		if (net && group->net != net)
 			continue;
+		if (net && group->keep) {
+			group->net = NULL;
+			continue;
+		}
 		if (id && nlmmap_group_id(group->group) != id)
 			continue;
 		list_move(&group->list, &chosen);
@@ -110,6 +114,7 @@ static long test_register(struct file *file, void __user *argument)
 	if (!group)
 		return -ENOMEM;
 	group->file = file;
+	group->keep = wanted.keep;
 	group->net = current->nsproxy->net_ns;
 	group->group = nlmmap_group_register(group->net, &config);
 	if (IS_ERR(group->group)) {

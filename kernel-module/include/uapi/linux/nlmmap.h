@@ -154,7 +154,8 @@
  * ENOENT for a number that is no group of the network namespace, EPERM as JOIN
  * does, EINVAL for a number beyond 1024, and ENOMEM. ADD_MEMBERSHIP always
  * means plain delivery, also on a socket that has a ring. Plain listeners share
- * the core's rules: ENOBUFS when their buffer is full.
+ * the core's rules: ENOBUFS when their buffer is full. Who goes on listening after
+ * NLMMAP_MSG_GROUP_DELETED may one day hear another public group by that number.
  *
  * Message types below NLMMAP_MSG_PRODUCER_MIN are the family's own; producers
  * use the ones from there on, and group messages have nlmsg_seq 0.
