@@ -314,7 +314,7 @@ TEST_P(Forging, TheKernelsPartByStoresIsASegmentationFault) {
         unsigned faults = 0;
         for (const Store& store : kStores) {
             std::vector<std::byte*> places;
-            for (const std::size_t word : {0, 4, 8, 16, 24, 64, 72, 80}) {
+            for (const std::size_t word : {0U, 4U, 8U, 16U, 24U, 64U, 72U, 80U}) {
                 places.push_back(ring.rest() + word);
                 places.push_back(ring.rest() + word + 1);
             }

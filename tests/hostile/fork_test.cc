@@ -47,6 +47,7 @@ bool is_mapped(const void* at) {
 [[noreturn]] void become_program(int output, const std::vector<const char*>& words) {
     dup2(output, STDOUT_FILENO);
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (const char* word : words) {
         arguments.push_back(const_cast<char*>(word));
     }
@@ -318,7 +319,8 @@ TEST_P(Forking, ByTasksThatShareMemoryHurtsNobody) {
             pollfd wait{.fd = ring->fd(), .events = POLLIN, .revents = 0};
             for (int i = 0; i < 200; ++i) {
                 syscall(SYS_poll, &wait, 1, 0);
-                ring->consumer_words().position = ring->producer_words().position - 8U * i;
+                ring->consumer_words().position =
+                    ring->producer_words().position - 8U * static_cast<unsigned>(i);
             }
             // Its own descriptor; the maps are everybody's.
             syscall(SYS_close, ring->fd());

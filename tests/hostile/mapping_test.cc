@@ -113,6 +113,42 @@ TEST_P(Mapping, OfEveryOffsetLengthRightAndKindIsOneOfTwoOrRefused) {
     });
 }
 
+// The old way into the kernel, for programs of 32 bits, where there is one.
+long mmap_of_32_bits(std::size_t bytes, int rights, int fd, std::size_t page) {
+    long answer = 192;  // mmap2
+    // The sixth argument goes into the frame pointer.
+    asm volatile(
+        "sub $128, %%rsp\n\tpush %%rbp\n\tmov %6, %%rbp\n\tint $0x80\n\tpop %%rbp\n\tadd $128, "
+        "%%rsp"
+        : "+a"(answer)
+        : "b"(0L), "c"(bytes), "d"(static_cast<long>(rights)), "S"(static_cast<long>(MAP_SHARED)),
+          "D"(static_cast<long>(fd)), "r"(page)
+        : "memory", "r8", "r9", "r10", "r11");
+    return answer;
+}
+
+TEST_P(Mapping, BySystemCallsOf32BitsIsTheSame) {
+    attack_in_flow([&] {
+        OwnRing ring(kPage);
+        long answer = -ENOSYS;
+        if (signal_of([&] {
+                answer = mmap_of_32_bits(kPage, PROT_READ | PROT_WRITE, ring.fd(), 0);
+            }) != 0 ||
+            answer == -ENOSYS) {
+            return;  // This kernel has none.
+        }
+        ASSERT_GT(answer, 0) << "the consumer's page";
+        EXPECT_EQ(mmap_of_32_bits(kPage, PROT_READ | PROT_EXEC, ring.fd(), 0), -EPERM);
+        EXPECT_EQ(mmap_of_32_bits(ring.rest_bytes(), PROT_READ | PROT_WRITE, ring.fd(), 1), -EPERM);
+        EXPECT_EQ(mmap_of_32_bits(kPage, PROT_READ | PROT_WRITE, ring.fd(), 2), -EINVAL);
+        EXPECT_EQ(mmap_of_32_bits(kPage, PROT_READ, ring.fd(), 1U << 20), -EINVAL);
+        const long rest = mmap_of_32_bits(ring.rest_bytes(), PROT_READ, ring.fd(), 1);
+        ASSERT_GT(rest, 0);
+        EXPECT_EQ(rights_gained(reinterpret_cast<void*>(rest), ring.rest_bytes(), false), "");
+        EXPECT_EQ(rights_gained(reinterpret_cast<void*>(answer), kPage, true), "");
+    });
+}
+
 TEST_P(Mapping, AtOffsetsOfOtherRingsAndBeyondTheEndIsRefused) {
     attack_in_flow([&] {
         OwnRing ring(kPage);
@@ -131,7 +167,7 @@ TEST_P(Mapping, AtOffsetsOfOtherRingsAndBeyondTheEndIsRefused) {
                 }
             }
         }
-        for (const std::uint64_t offset : {1, 8, 4095, 4097}) {
+        for (const std::uint64_t offset : {1U, 8U, 4095U, 4097U}) {
             EXPECT_EQ(try_map(ring.fd(), kPage, PROT_READ, MAP_SHARED, offset), EINVAL);
         }
         // Lengths that are rounded up, and such that overflow.
@@ -423,6 +459,7 @@ TEST_P(Mapping, ShowsNothingOfWhatTheMemoryHeldBefore) {
     // Root's rings, full of what may not be told, and gone.
     {
         std::vector<guest::RawMember> secret;
+        secret.reserve(4);
         for (int i = 0; i < 4; ++i) {
             secret.emplace_back(still_, 1U << 20);
         }

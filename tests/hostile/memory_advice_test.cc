@@ -45,7 +45,7 @@ constexpr int kHwPoison = 100;
 constexpr int kSoftOffline = 101;
 // Younger than the C library's header.
 constexpr int kCollapse = 25;
-constexpr int kWriteProtectAsync = 1 << 15;
+constexpr std::uint64_t kWriteProtectAsync = 1U << 15;
 
 // madvise()'s errno.
 int advise(std::byte* at, std::size_t bytes, int advice) {
@@ -106,6 +106,7 @@ TEST_P(Advice, OfEveryKindOnEveryPartChangesNothing) {
                                Part{ring.rest(), kPage}, Part{ring.data() + kPage, 2 * kPage},
                                Part{ring.consumer(), kPage + ring.rest_bytes()}};
         std::vector<int> advices;
+        advices.reserve(kAdvices);
         for (int advice = 0; advice < kAdvices; ++advice) {
             advices.push_back(advice);
         }
@@ -266,7 +267,7 @@ TEST_P(Advice, ToServeFaultsIsRefusedForRings) {
         fill(ring);
         alignas(4096) static std::array<std::byte, kPage> page{};
         page.fill(std::byte{0xa5});
-        for (const std::uint64_t features : {0, kWriteProtectAsync}) {
+        for (const std::uint64_t features : {std::uint64_t{0}, kWriteProtectAsync}) {
             const Faults faults(false, features);
             if (!faults.ready()) {
                 // The asynchronous kind came later than the rest.
@@ -464,6 +465,10 @@ TEST_P(Advice, ToTheFileIsRefused) {
         EXPECT_EQ(sendfile(fd, fd, nullptr, kPage), -1);
         EXPECT_EQ(copy_file_range(fd, nullptr, fd, nullptr, kPage, 0), -1);
         EXPECT_EQ(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+        std::array<char*, 2> nothing{};
+        EXPECT_EQ(syscall(SYS_execveat, fd, "", nothing.data(), nothing.data(), AT_EMPTY_PATH), -1);
+        // Whose it is now said to be is not who pays for it.
+        EXPECT_EQ(fchown(fd, guest::kSomebodyElse, guest::kSomebodyElse) == 0, privileged());
         // The same file once more would have operations of its own.
         const std::string path = "/proc/self/fd/" + std::to_string(fd);
         for (const int flags : {O_RDONLY, O_RDWR, O_RDWR | O_TRUNC, O_RDWR | O_DIRECT}) {

@@ -62,10 +62,9 @@ static int nlmmap_put_u64_attr(struct sk_buff *skb, int type, u64 value)
 /* The most a NLMMAP_MSG_SOCKET can need; a ring keeps room for each group, so
  * the number of groups is bounded by its size and by that of the family.
  */
-static size_t nlmmap_socket_answer_bytes(const struct nlmmap_socket *socket)
+static size_t nlmmap_socket_answer_bytes(u32 data_bytes)
 {
-	size_t groups = min_t(size_t, NLMMAP_GROUPS,
-			      socket->memory.data_bytes / 4 / NLMMAP_NOTICE_BYTES);
+	size_t groups = min_t(size_t, NLMMAP_GROUPS, data_bytes / 4 / NLMMAP_NOTICE_BYTES);
 
 	return NLMMAP_ANSWER_BYTES + groups * nla_total_size(sizeof(u32));
 }
@@ -190,8 +189,10 @@ static int nlmmap_do_setup(struct sk_buff *skb, struct nlmsghdr *nlh,
 		setup.flags = nla_get_u32(tb[NLMMAP_A_FLAGS]);
 	setup.portid = NETLINK_CB(skb).portid;
 
-	/* Before the set-up, which cannot be undone. */
-	reply = nlmsg_new(NLMMAP_ANSWER_BYTES, GFP_KERNEL);
+	/* Before the set-up, which cannot be undone. Other threads may join groups
+	 * with the socket before it is answered.
+	 */
+	reply = nlmsg_new(nlmmap_socket_answer_bytes(setup.rx_bytes), GFP_KERNEL);
 	if (!reply) {
 		NL_SET_ERR_MSG(extack, "no memory for the answer");
 		return -ENOMEM;
@@ -291,14 +292,14 @@ static int nlmmap_dump_sockets(struct sk_buff *skb, struct netlink_callback *cb)
 		.seq = cb->nlh->nlmsg_seq,
 		.flags = NLM_F_MULTI,
 	};
-	unsigned long bucket = cb->args[0], index = cb->args[1];
+	unsigned long bucket = cb->args[0], last = cb->args[1];
 	int err;
 
 	mutex_lock(&nlmmap_group_mutex);
-	err = nlmmap_socket_walk(nlmmap_dump_socket, &bucket, &index, &answer);
+	err = nlmmap_socket_walk(nlmmap_dump_socket, &bucket, &last, &answer);
 	mutex_unlock(&nlmmap_group_mutex);
 	cb->args[0] = bucket;
-	cb->args[1] = index;
+	cb->args[1] = last;
 	/* One that fits in no skb would make the dump go on for ever. */
 	if (err && !skb->len)
 		return err;
@@ -310,11 +311,11 @@ static int nlmmap_dump_sockets(struct sk_buff *skb, struct netlink_callback *cb)
  */
 static u32 nlmmap_largest_answer(const struct net *net)
 {
-	unsigned long bucket = 0, index = 0;
+	unsigned long bucket = 0, last = 0;
 	struct nlmmap_answer answer = { .net = net };
 
 	mutex_lock(&nlmmap_group_mutex);
-	nlmmap_socket_walk(nlmmap_measure_socket, &bucket, &index, &answer);
+	nlmmap_socket_walk(nlmmap_measure_socket, &bucket, &last, &answer);
 	mutex_unlock(&nlmmap_group_mutex);
 	return answer.largest;
 }
@@ -355,7 +356,7 @@ static int nlmmap_do_socket_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 	socket = nlmmap_sender(skb, extack);
 	if (IS_ERR(socket))
 		return PTR_ERR(socket);
-	reply = nlmsg_new(nlmmap_socket_answer_bytes(socket), GFP_KERNEL);
+	reply = nlmsg_new(nlmmap_socket_answer_bytes(socket->memory.data_bytes), GFP_KERNEL);
 	if (!reply) {
 		NL_SET_ERR_MSG(extack, "no memory for the answer");
 		return -ENOMEM;

@@ -15,6 +15,18 @@ fi
 cp "$$work"/$(location {file}) $@
 """
 
+def _target(name, source, deps, tags = []):
+    native.cc_library(
+        name = name,
+        testonly = True,
+        srcs = [source + ".cc"],
+        copts = NLMMAP_COPTS,
+        # What is in it is called by libFuzzer, or by replay.cc.
+        alwayslink = True,
+        tags = tags,
+        deps = deps + [":target"],
+    )
+
 def nlmmap_framing_fuzzer(name, deps, runs, faulty, max_len, fault_deps = None):
     """A fuzzer NAME.cc with its corpus in //tests/fuzz:corpus/NAME.
 
@@ -31,18 +43,18 @@ def nlmmap_framing_fuzzer(name, deps, runs, faulty, max_len, fault_deps = None):
       fault_deps: in place of deps, where the file is a header.
     """
     corpus = "//tests/fuzz:%s_corpus" % name
-    sources = [
-        name + ".cc",
-        "target.h",
-    ]
+    _target(name + "_target", name, deps)
     native.cc_test(
         name = name + "_replay",
         size = "small",
-        srcs = sources + ["replay.cc"],
+        srcs = ["replay.cc"],
         args = ["$(rootpaths %s)" % corpus],
         copts = NLMMAP_COPTS,
         data = [corpus],
-        deps = deps,
+        deps = [
+            ":%s_target" % name,
+            ":target",
+        ],
     )
 
     patched = "faulty_%s/%s" % (name, Label(faulty).name)
@@ -56,8 +68,7 @@ def nlmmap_framing_fuzzer(name, deps, runs, faulty, max_len, fault_deps = None):
         cmd = _PATCH.format(file = faulty, patch = "faults/%s.patch" % name),
         tags = ["manual"],
     )
-    header = patched.endswith(".hpp")
-    if header:
+    if patched.endswith(".hpp"):
         native.cc_library(
             name = name + "_faulty_header",
             testonly = True,
@@ -65,15 +76,19 @@ def nlmmap_framing_fuzzer(name, deps, runs, faulty, max_len, fault_deps = None):
             strip_include_prefix = "faulty_%s/include" % name,
             tags = ["manual"],
         )
-    for kind, more_sources, kind_deps in [
-        ("libfuzzer", [], deps),
+        _target(name + "_faulty_target", name, fault_deps + [":%s_faulty_header" % name], ["manual"])
+        faulty_srcs, faulty_deps = [], [":%s_faulty_target" % name]
+    else:
         # What is given as a source takes the place of the library's own.
-        ("faulty", [] if header else [patched], (fault_deps + [":%s_faulty_header" % name]) if header else deps),
+        faulty_srcs, faulty_deps = [patched], deps + [":%s_target" % name]
+    for kind, kind_srcs, kind_deps in [
+        ("libfuzzer", [], [":%s_target" % name]),
+        ("faulty", faulty_srcs, faulty_deps),
     ]:
         native.cc_binary(
             name = "%s_%s" % (name, kind),
             testonly = True,
-            srcs = sources + more_sources,
+            srcs = kind_srcs,
             copts = NLMMAP_COPTS,
             linkopts = ["-fsanitize=fuzzer"],
             linkstatic = True,
