@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The kernels to build for and to boot, as tools/test and its kin unpacked them.
 
-NLMMAP_KERNELS names them, "6.1=/path 6.12=/path", each path a tree with boot/,
-lib/modules/ and usr/src/ of one version. Without it, the links
-series-6.1 and series-6.12 in the cache folder are taken; one that is missing
-makes its targets fail with a sentence, so that nothing passes untested.
+NLMMAP_KERNELS names them, "6.1=/path 6.12=/path", each path a tree with boot/
+and usr/src/ of one version. Without it, the link series-S in the cache folder is
+taken for each series S of the matrix; one that is missing makes its targets fail
+with a sentence, so that nothing passes untested.
 """
 
-SERIES = ["6.1", "6.12"]
+load("//bazel:matrix.bzl", "MATRIX")
 
 _MISSING = """\
 genrule(
@@ -61,7 +61,7 @@ def _kernels_impl(ctx):
             trees[series] = tree
     else:
         cache = env.get("XDG_CACHE_HOME", "") or env.get("HOME", "/nonexistent") + "/.cache"
-        for series in SERIES:
+        for series in MATRIX:
             trees[series] = "%s/nlmmap/kernels/series-%s" % (cache, series)
     headers = {series: _one(ctx, series, tree) for series, tree in trees.items()}
     ctx.file("defs.bzl", "KERNEL_HEADERS = %r\n" % headers)

@@ -70,6 +70,19 @@ std::span<const std::byte> words_of(const nlmsghdr* message, std::span<const std
     return words;
 }
 
+std::uint32_t register_group(int fd, std::string_view name, std::uint32_t flags,
+                             std::uint32_t max_bytes, bool keep) {
+    nlmmap_test_group group{};
+    name.copy(group.name, sizeof(group.name) - 1);
+    group.flags = flags;
+    group.max_bytes = max_bytes;
+    group.keep = keep;
+    if (ioctl(fd, NLMMAP_TEST_REGISTER, &group) != 0) {
+        fail("registering group " + std::string(name));
+    }
+    return group.id;
+}
+
 }  // namespace
 
 std::string unique_name(std::string_view prefix) {
@@ -87,14 +100,11 @@ Producer::~Producer() { close(fd_); }
 
 std::uint32_t Producer::add_group(std::string_view name, std::uint32_t flags,
                                   std::uint32_t max_bytes) {
-    nlmmap_test_group group{};
-    name.copy(group.name, sizeof(group.name) - 1);
-    group.flags = flags;
-    group.max_bytes = max_bytes;
-    if (ioctl(fd_, NLMMAP_TEST_REGISTER, &group) != 0) {
-        fail("registering group " + std::string(name));
-    }
-    return group.id;
+    return register_group(fd_, name, flags, max_bytes, false);
+}
+
+std::uint32_t Producer::add_kept_group(std::string_view name) {
+    return register_group(fd_, name, NLMMAP_GROUP_PUBLIC, 1024, true);
 }
 
 int Producer::try_group(std::string_view name, std::uint32_t flags, std::uint32_t max_bytes) {

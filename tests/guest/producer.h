@@ -59,6 +59,8 @@ class Producer {
     // Registers a group in the calling thread's network namespace; its number.
     std::uint32_t add_group(std::string_view name, std::uint32_t flags = 1 /* public */,
                             std::uint32_t max_bytes = 1024);
+    // One that the end of its network namespace does not end.
+    std::uint32_t add_kept_group(std::string_view name);
     // The errno of the attempt, 0 if it worked.
     int try_group(std::string_view name, std::uint32_t flags, std::uint32_t max_bytes);
     void remove_group(std::uint32_t id);

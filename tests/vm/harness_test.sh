@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# harness_test.sh LIBRARY CONVERTER VM_TEST INIT KERNEL: guests that go wrong, each
-# in one way; passes if vm_test.sh finds every one of them.
+# harness_test.sh LIBRARY CONVERTER VM_TEST INIT KERNEL [MEGABYTES CHECKS]: guests that go
+# wrong, each in one way; passes if vm_test.sh finds every one of them. With CHECKS, which are
+# those of a debug kernel: only what such a kernel needs.
 set -eu
-library=$1 converter=$2 vm_test=$3 init=$4 kernel=$5
+library=$1 converter=$2 vm_test=$3 init=$4 kernel=$5 megabytes=${6:-512} checks=${7:-}
 # shellcheck source=tools/lib/vm.sh
 . "$library"
 cases=$TEST_TMPDIR/cases.xml
@@ -33,10 +34,10 @@ boot() {
     local name=$1 seconds=$2 program_seconds=$3 work=$TEST_TMPDIR/$1 program arguments
     shift 3
     mkdir -p "$work/out"
-    echo "PROGRAM_SECONDS=$program_seconds" >"$work/conf"
+    printf '%s\n' "PROGRAM_SECONDS=$program_seconds" "CHECKS='$checks'" >"$work/conf"
     cp "${MODULES_ORDER:-/dev/null}" "$work/modules"
     : >"$work/order"
-    arguments=("$init=/init" "$work/conf=/etc/vm.conf" "$work/modules=/modules/order" "$work/order=/tests/order")
+    arguments=("$init=/init" "${init%/*}/log.sh=/etc/log.sh" "${init%/*}/checks.sh=/etc/checks.sh" "$work/conf=/etc/vm.conf" "$work/modules=/modules/order" "$work/order=/tests/order")
     for program in "$@"; do
         echo "$program" >>"$work/order"
         arguments+=("$TEST_TMPDIR/programs/$program=/tests/$program")
@@ -46,7 +47,7 @@ boot() {
     xml=$work/test.xml
     text=$work/text
     TEST_UNDECLARED_OUTPUTS_DIR=$work/out XML_OUTPUT_FILE=$xml \
-        "$vm_test" "$library" "$converter" "${KERNEL:-$kernel}" "$work/initramfs.cpio" "$seconds" >"$text" 2>&1 || status=$?
+        "$vm_test" "$library" "$converter" "${KERNEL:-$kernel}" "$work/initramfs.cpio" "$seconds" "$megabytes" >"$text" 2>&1 || status=$?
     echo "--- $name: status $status"
     cat "$text"
 }
@@ -69,8 +70,24 @@ case_failed() {
     grep -qE "classname=\"$1\" name=\"$2\" time=\"[^\"]*\"><failure" "$xml"
 }
 
+not() {
+    ! "$@"
+}
+
 case_passed() {
     grep -qE "classname=\"$1\" name=\"$2\" time=\"[^\"]*\"></testcase>" "$xml"
+}
+
+# What each case of this test comes to in the end.
+finish() {
+    {
+        echo '<?xml version="1.0" encoding="UTF-8"?>'
+        echo "<testsuites><testsuite name=\"harness\" tests=\"$total\" failures=\"$failed\" errors=\"0\">"
+        cat "$cases"
+        echo '</testsuite></testsuites>'
+    } >"${XML_OUTPUT_FILE:-/dev/null}"
+    echo "$((total - failed)) passed, $failed failed"
+    [ "$failed" = 0 ]
 }
 
 program passes <<'END'
@@ -122,6 +139,27 @@ echo "pass 1" >/dev/ttyS1
 poweroff -f
 END
 
+program turns_kmemleak_off <<'END'
+echo off >/sys/kernel/debug/kmemleak
+END
+program turns_kcsan_off <<'END'
+echo off >/sys/kernel/debug/kcsan
+END
+if [ -n "$checks" ]; then
+    boot checking 300 150 passes
+    check ADebugKernelThatChecksPasses [ "$status" = 0 ]
+    check WhatItChecksIsACase case_passed kernel checks_what_it_should
+    check ThatItStillChecksIsACase case_passed kernel still_checks
+    for switch in kmemleak kcsan; do
+        [[ " $checks " == *" $switch "* ]] || continue
+        boot "without_$switch" 300 150 "turns_${switch}_off"
+        check "ACheckThatIsTurnedOffIsReported_$switch" case_failed kernel still_checks
+        check "ItIsNamed_$switch" grep -q "^    $switch: " "$text"
+    done
+    finish
+    exit
+fi
+
 boot good 60 30 passes
 check AGuestWhereAllIsWellPasses [ "$status" = 0 ]
 check AGuestWhereAllIsWellReportsItsCases case_passed passes script
@@ -141,6 +179,74 @@ check ACaseInKtapThatDoesNotHoldIsReported case_failed says_ktap "the second hol
 check WhatExplainsAFailureInKtapIsShown grep -q "^    because of this" "$text"
 check ACaseInKtapThatIsMissingIsReported case_failed says_ktap ran_to_its_end
 check NothingElseIsReported failures_are 9
+
+# KCSAN's reports, as a kernel that has it writes them; this one says what it is told.
+program kernel_says <<'END'
+line===================================================================
+# race TITLE FRAME [LAST-LINE]
+race() {
+    printf '%s\n' "$line" "BUG: KCSAN: data-race in $1" "" \
+        "write to 0xffff88803cd6be20 of 8 bytes by interrupt on cpu 0:" " hrtimer_interrupt+0x1cc/0x3c0" "$2" " kthread+0x196/0x1d0" "" \
+        "read to 0xffff88803cd6be20 of 8 bytes by task 134 on cpu 0:" " schedule+0xf6/0x150" "" \
+        "value changed: 0x1 -> 0x0" "" "Reported by Kernel Concurrency Sanitizer on:" \
+        "Tainted: [O]=OOT_MODULE" "${3-$line}"
+}
+saying=${0##*/}
+{
+    case $saying in
+    a_race_of_the_core) race "one / other" " two+0x93/0xd0" ;;
+    a_race_of_ours) race "one / other" " nlmmap_two+0x93/0xd0 [nlmmap]" ;;
+    a_race_of_a_module_that_is_gone) race "one / other" " 0xffffffffa0009b8a" ;;
+    a_race_without_an_end) race "one / other" " two+0x93/0xd0" "the last line" ;;
+    a_race_with_more_in_it) race "one / other" "WARNING: CPU: 0 PID: 1 at another CPU" ;;
+    a_known_race) race "hrtimer_wakeup / schedule_hrtimeout_range_clock" " thread_main+0x93/0xd0 [nlmmap_test]" ;;
+    lockdep_gives_up) printf '%s\n' "turning off the locking correctness validator." ;;
+    kmemleak_gives_up) echo "kmemleak: Kernel memory leak detector disabled" ;;
+    an_expected_oom_killer)
+        printf 'nlmmap-test: the OOM killer is expected %s\n' "from here"
+        printf '%s\n' "forged_test invoked oom-killer: gfp_mask=0xcc0" "Call Trace:" " dump_stack"
+        printf 'nlmmap-test: the OOM killer is expected %s\n' "no longer"
+        ;;
+    an_oom_killer) printf '%s\n' "forged_test invoked oom-killer: gfp_mask=0xcc0" "Call Trace:" " dump_stack" ;;
+    a_stack_where_the_oom_killer_was_expected)
+        printf 'nlmmap-test: the OOM killer is expected %s\n' "from here"
+        echo "Call Trace:"
+        printf 'nlmmap-test: the OOM killer is expected %s\n' "no longer"
+        ;;
+    esac
+} | while IFS= read -r said; do
+    echo "$said" >/dev/kmsg
+done
+END
+unharmed="a_race_of_the_core a_known_race an_expected_oom_killer"
+harmed="a_race_of_ours a_race_of_a_module_that_is_gone a_race_without_an_end a_race_with_more_in_it lockdep_gives_up kmemleak_gives_up
+    an_oom_killer a_stack_where_the_oom_killer_was_expected"
+for saying in $unharmed $harmed; do
+    cp "$TEST_TMPDIR/programs/kernel_says" "$TEST_TMPDIR/programs/$saying"
+done
+# shellcheck disable=SC2086
+boot log 120 30 $unharmed $harmed
+for saying in $unharmed; do
+    check "InTheLogThisIsNoFault_$saying" not case_failed "$saying" kernel_log
+done
+for saying in $harmed; do
+    check "InTheLogThisIsAFault_$saying" case_failed "$saying" kernel_log
+done
+check RacesOfTheCoreAreListed grep -q "^# .* data-race in one / other" "$TEST_TMPDIR/log/out/verdict.ktap"
+
+# More than the kernel's buffer holds, while nobody reads.
+program floods_the_log <<'END'
+kill -STOP "$(pidof cat)"
+yes "a line of the log, one of many" | head -c 9000000 >/tmp/flood
+dd if=/tmp/flood of=/dev/kmsg bs=900 2>/dev/null
+rm /tmp/flood
+kill -CONT "$(pidof cat)"
+END
+boot flood 120 60 floods_the_log
+check LinesOfTheLogThatAreLostAreReported case_failed kernel log_is_complete
+
+checks=kasan boot no_checks 60 30 passes
+check ACheckThatTheKernelLacksIsReported case_failed kernel checks_what_it_should
 
 echo absent.ko >"$TEST_TMPDIR/absent"
 MODULES_ORDER=$TEST_TMPDIR/absent boot no_module 60 30 passes
@@ -182,11 +288,4 @@ check APanicAfterTheVerdictFails case_failed guest console
 KERNEL=$TEST_TMPDIR/none boot no_kernel 60 30 passes
 check AMissingKernelFails [ "$status" != 0 ]
 
-{
-    echo '<?xml version="1.0" encoding="UTF-8"?>'
-    echo "<testsuites><testsuite name=\"harness\" tests=\"$total\" failures=\"$failed\" errors=\"0\">"
-    cat "$cases"
-    echo '</testsuite></testsuites>'
-} >"${XML_OUTPUT_FILE:-/dev/null}"
-echo "$((total - failed)) passed, $failed failed"
-[ "$failed" = 0 ]
+finish

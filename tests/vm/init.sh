@@ -3,13 +3,17 @@
 # shellcheck shell=dash disable=SC1091,SC2016
 #
 # The guest's first process: loads modules, runs tests, looks at the kernel's
-# log, and writes the verdict, last of all, to the second serial port.
+# log and for leaks, and writes the verdict, last of all, to the second serial port.
 #
 #   /modules/order   modules in order of loading, "FILE [PARAMETER=VALUE]…", in /modules
 #   /tests/order     programs in order, in /tests: a GoogleTest program; one that prints
 #                    KTAP (`ok N NAME`, `not ok N NAME`, `1..N` first or last); or anything
 #                    else, whose exit status says: 0 passed, 4 skipped, other: failed
 #   /etc/vm.conf     PROGRAM_SECONDS=…: how long a program may take
+#                    CHECKS=…: what this kernel has to check by itself, see checks.sh
+#                    PATIENCE=…: how many times slower than a stock kernel it may be
+#                    FILTER=…: which cases of GoogleTest programs to run
+#   /etc/log.sh, /etc/checks.sh   beside this file in the repository
 #
 # ttyS1 gets KTAP, one line for each test case, then the plan, then `pass N` or
 # `fail F of N`. The console (ttyS0) gets everything that the programs print.
@@ -31,11 +35,16 @@ stty -F /dev/ttyS1 raw
 exec 3>/dev/ttyS1
 
 PROGRAM_SECONDS=120
+CHECKS=
+PATIENCE=1
+FILTER='*'
 . /etc/vm.conf
 NLMMAP_VM=1
+NLMMAP_PATIENCE=$PATIENCE
 HOME=/tmp
 GTEST_COLOR=no
-export NLMMAP_VM HOME GTEST_COLOR
+GTEST_FILTER=$FILTER
+export NLMMAP_VM NLMMAP_PATIENCE HOME GTEST_COLOR GTEST_FILTER
 
 count=0
 failed=0
@@ -52,22 +61,9 @@ report() {
     echo "$1 $count $2${3:+ # $3}"
 }
 
-# What the kernel never says when all is well.
-SPLAT='BUG:|BUG at|WARNING:|Oops|Call Trace:|general protection|invalid opcode|divide error'
-SPLAT="$SPLAT|KASAN|KCSAN|UBSAN|KFENCE|kmemleak: [0-9]+ new|refcount_t:|use-after-free|corruption|Bad page"
-SPLAT="$SPLAT|unregister_netdevice: waiting|blocked for more than|soft lockup|hard LOCKUP|detected stall|self-detected"
-SPLAT="$SPLAT|circular locking|recursive locking|inconsistent lock state|suspicious RCU usage|lock held when returning"
-SPLAT="$SPLAT|sleeping function called|scheduling while atomic|DEBUG_LOCKS_WARN|page allocation failure|stack-protector"
-SPLAT="$SPLAT|Uhhuh|unknown reason|Unknown symbol|disagrees about version|segfault at"
-
-log_seen=$(dmesg | wc -l)
-
-# new_splats: what the log holds since the last look; true if there is a splat.
-new_splats() {
-    dmesg | tail -n "+$((log_seen + 1))" >/tmp/log.new
-    log_seen=$((log_seen + $(wc -l </tmp/log.new)))
-    grep -qE "$SPLAT" /tmp/log.new
-}
+. /etc/log.sh
+. /etc/checks.sh
+start_log
 
 log_is_clean=yes
 
@@ -75,7 +71,7 @@ log_is_clean=yes
 check_log() {
     if new_splats; then
         log_is_clean=no
-        tail -n 60 /tmp/log.new >$notes
+        cat /tmp/splats >$notes
         report "not ok" "$1 kernel_log"
     fi
 }
@@ -184,6 +180,17 @@ run() {
 echo "KTAP version 1" >&3
 echo "# kernel $(uname -r), up for $(cut -d' ' -f1 /proc/uptime) s" >&3
 
+quiet_faults
+check_log boot
+if [ -n "$CHECKS" ]; then
+    # shellcheck disable=SC2086
+    if all_active $CHECKS; then
+        report ok "kernel checks_what_it_should"
+    else
+        report "not ok" "kernel checks_what_it_should"
+    fi
+fi
+
 # What a program unloaded is there again for the next one.
 load_modules() {
     loaded=
@@ -202,6 +209,8 @@ while read -r program <&4; do
     load_modules
     run "$program"
 done 4</tests/order
+
+keep_symbols
 
 # A module that does not go has lost a reference.
 if [ -n "$loaded" ]; then
@@ -227,23 +236,35 @@ if [ -n "$loaded" ]; then
 fi
 
 if [ -e /sys/kernel/debug/kmemleak ]; then
-    # An object is reported when two scans did not find it.
-    echo scan >/sys/kernel/debug/kmemleak
-    sleep 5
-    echo scan >/sys/kernel/debug/kmemleak
-    if [ -s /sys/kernel/debug/kmemleak ]; then
-        head -n 60 /sys/kernel/debug/kmemleak >$notes
+    if leaks; then
+        head -n 100 /tmp/leaks >$notes
         report "not ok" "kernel kmemleak"
     else
         report ok "kernel kmemleak"
+    fi
+fi
+if [ -n "$CHECKS" ]; then
+    # shellcheck disable=SC2086
+    if all_active $CHECKS; then
+        report ok "kernel still_checks"
+    else
+        report "not ok" "kernel still_checks"
     fi
 fi
 
 # Late work (RCU callbacks, work items) still has its say.
 sleep 1
 check_log end
-if [ "$log_is_clean" = yes ]; then
+if [ -n "$log_problem" ]; then
+    echo "$log_problem" >$notes
+    report "not ok" "kernel log_is_complete"
+elif [ "$log_is_clean" = yes ]; then
     report ok "kernel log_is_clean"
+fi
+if [ -s /tmp/core_races ]; then
+    # The kernel's own, with none of our modules in either stack.
+    echo "# races in the kernel itself, which it has without us:" >&3
+    sort /tmp/core_races | uniq -c | sed 's/^/# /' >&3
 fi
 
 echo "1..$count" >&3
@@ -254,5 +275,7 @@ else
     echo "fail $failed of $count" >&3
 fi
 exec 3>&-
+# What the console has from here on, no scan has seen.
+echo "=== the verdict is written"
 sync
 poweroff -f

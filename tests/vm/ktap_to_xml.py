@@ -17,6 +17,9 @@ OWN = ("modules", "kernel")
 # A line of the kernel's own on its console, with its time.
 FAULT = re.compile(r"^\[ *[0-9]+\.[0-9]+\].*(Kernel panic|BUG: |Oops|general protection)")
 
+# What init.sh prints there when its own scans are done.
+VERDICT_IS_WRITTEN = "=== the verdict is written"
+
 RESULT = re.compile(r"^(ok|not ok) (\d+) (\S+) (.*?)(?: # (.*))?$")
 
 
@@ -69,7 +72,9 @@ def parse(lines):
 
 
 def late_fault(console):
-    """What the kernel said for the last time, perhaps after the verdict; the log scan is before it."""
+    """What the kernel said after the verdict, which the guest's own log scan is before."""
+    if VERDICT_IS_WRITTEN in console:
+        console = console[len(console) - console[::-1].index(VERDICT_IS_WRITTEN):]
     for line in console:
         if FAULT.match(line):
             return f"the console has: {line}"

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# vm_test.sh LIBRARY CONVERTER KERNEL INITRAMFS SECONDS [ACCEL]: boots the kernel with an
-# initramfs whose init is init.sh, and passes if the guest's verdict says so.
+# vm_test.sh LIBRARY CONVERTER KERNEL INITRAMFS SECONDS [MEGABYTES [ACCEL]]: boots the kernel
+# with an initramfs whose init is init.sh, and passes if the guest's verdict says so.
 # With XML_OUTPUT_FILE every test case of the guest is a case in it.
 set -eu
-library=$1 converter=$2 kernel=$3 initramfs=$4 seconds=$5
+library=$1 converter=$2 kernel=$3 initramfs=$4 seconds=$5 megabytes=${6:-512}
 
 # shellcheck source=tools/lib/vm.sh
 . "$library"
@@ -15,8 +15,9 @@ status=0
 : >"$out/console.log"
 : >"$out/verdict.ktap"
 begun=$SECONDS
-NLMMAP_BOOT_APPEND="quiet log_buf_len=4M" NLMMAP_BOOT_ACCEL=${6:-} \
-    nlmmap_boot "$kernel" "$initramfs" "$out/console.log" "$out/verdict.ktap" "$seconds" || status=$?
+# All that a test writes to the kernel's log stands there: nothing is rationed.
+NLMMAP_BOOT_APPEND="quiet log_buf_len=4M printk.devkmsg=on" NLMMAP_BOOT_ACCEL=${7:-} \
+    nlmmap_boot "$kernel" "$initramfs" "$out/console.log" "$out/verdict.ktap" "$seconds" -m "$megabytes" || status=$?
 case $status in
 0) ended="the guest ended by itself" ;;
 124 | 137) ended="the guest did not end within $seconds s" ;;

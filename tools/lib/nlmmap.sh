@@ -19,6 +19,8 @@ PATH=$PATH:/usr/sbin:/sbin
 . "$NLMMAP_ROOT/tools/lib/packages.sh"
 # shellcheck source=tools/lib/kernels.sh
 . "$NLMMAP_ROOT/tools/lib/kernels.sh"
+# shellcheck source=tools/lib/debug_kernels.sh
+. "$NLMMAP_ROOT/tools/lib/debug_kernels.sh"
 # shellcheck source=tools/lib/build.sh
 . "$NLMMAP_ROOT/tools/lib/build.sh"
 # shellcheck source=tools/lib/vm.sh

@@ -77,10 +77,9 @@ static int nlmmap_put_u64_attr(struct sk_buff *skb, int type, u64 value)
 /* The most a NLMMAP_MSG_SOCKET can need; a ring keeps room for each group, so
  * the number of groups is bounded by its size and by that of the family.
  */
-static size_t nlmmap_socket_answer_bytes(const struct nlmmap_socket *socket)
+static size_t nlmmap_socket_answer_bytes(u32 data_bytes)
 {
-	size_t groups = min_t(size_t, NLMMAP_GROUPS,
-			      socket->memory.data_bytes / 4 / NLMMAP_NOTICE_BYTES);
+	size_t groups = min_t(size_t, NLMMAP_GROUPS, data_bytes / 4 / NLMMAP_NOTICE_BYTES);
 
 	return NLMMAP_ANSWER_BYTES + groups * nla_total_size(sizeof(u32));
 }
@@ -236,8 +235,10 @@ static int nlmmap_do_setup(struct sk_buff *skb, struct nlmsghdr *nlh,
 			return PTR_ERR(sock);
 	}
 
-	/* Before the set-up, which cannot be undone. */
-	reply = nlmsg_new(NLMMAP_ANSWER_BYTES, GFP_KERNEL);
+	/* Before the set-up, which cannot be undone. Other threads may join groups
+	 * with the socket before it is answered.
+	 */
+	reply = nlmsg_new(nlmmap_socket_answer_bytes(setup.rx_bytes), GFP_KERNEL);
 	if (!reply) {
 		NL_SET_ERR_MSG(extack, "no memory for the answer");
 		err = -ENOMEM;
@@ -344,14 +345,14 @@ static int nlmmap_dump_sockets(struct sk_buff *skb, struct netlink_callback *cb)
 		.seq = cb->nlh->nlmsg_seq,
 		.flags = NLM_F_MULTI,
 	};
-	unsigned long bucket = cb->args[0], index = cb->args[1];
+	unsigned long bucket = cb->args[0], last = cb->args[1];
 	int err;
 
 	mutex_lock(&nlmmap_group_mutex);
-	err = nlmmap_socket_walk(nlmmap_dump_socket, &bucket, &index, &answer);
+	err = nlmmap_socket_walk(nlmmap_dump_socket, &bucket, &last, &answer);
 	mutex_unlock(&nlmmap_group_mutex);
 	cb->args[0] = bucket;
-	cb->args[1] = index;
+	cb->args[1] = last;
 	/* One that fits in no skb would make the dump go on for ever. */
 	if (err && !skb->len)
 		return err;
@@ -363,11 +364,11 @@ static int nlmmap_dump_sockets(struct sk_buff *skb, struct netlink_callback *cb)
  */
 static u32 nlmmap_largest_answer(const struct net *net)
 {
-	unsigned long bucket = 0, index = 0;
+	unsigned long bucket = 0, last = 0;
 	struct nlmmap_answer answer = { .net = net };
 
 	mutex_lock(&nlmmap_group_mutex);
-	nlmmap_socket_walk(nlmmap_measure_socket, &bucket, &index, &answer);
+	nlmmap_socket_walk(nlmmap_measure_socket, &bucket, &last, &answer);
 	mutex_unlock(&nlmmap_group_mutex);
 	return answer.largest;
 }
@@ -402,13 +403,13 @@ static int nlmmap_do_socket_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 	if (dump) {
 		struct netlink_dump_control control = {
 			.dump = nlmmap_dump_sockets,
-			.min_dump_alloc = nlmmap_largest_answer(sock_net(skb->sk)),
 		};
 
 		if (!nlmmap_is_admin(skb)) {
 			NL_SET_ERR_MSG(extack, "seeing all sockets takes CAP_NET_ADMIN");
 			return -EPERM;
 		}
+		control.min_dump_alloc = nlmmap_largest_answer(sock_net(skb->sk));
 		return nlmmap_dump_start(skb, nlh, &control, extack);
 	}
 	if (tb[NLMMAP_A_FD]) {
@@ -421,7 +422,7 @@ static int nlmmap_do_socket_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 		err = PTR_ERR(socket);
 		goto out_put;
 	}
-	reply = nlmsg_new(nlmmap_socket_answer_bytes(socket), GFP_KERNEL);
+	reply = nlmsg_new(nlmmap_socket_answer_bytes(socket->memory.data_bytes), GFP_KERNEL);
 	if (!reply) {
 		NL_SET_ERR_MSG(extack, "no memory for the answer");
 		err = -ENOMEM;

@@ -446,6 +446,9 @@ void nlmmap_group_unregister(struct nlmmap_group *group)
 
 	mutex_lock(&nlmmap_group_mutex);
 	if (group->net) {
+		/* As in nlmmap_group_net_exit(), should the producer come first. */
+		if (!check_net(group->net))
+			group->bound = false;
 		none = nlmmap_members_alloc(0, GFP_KERNEL | __GFP_NOFAIL);
 		nlmmap_group_silence(group, none);
 	}
@@ -476,6 +479,8 @@ void nlmmap_group_net_exit(struct net *net)
 	list_for_each_entry_safe(group, next, &nlmmap_groups, node) {
 		if (group->net != net)
 			continue;
+		/* Its listeners are gone: their sockets held the namespace. */
+		group->bound = false;
 		none = nlmmap_members_alloc(0, GFP_KERNEL | __GFP_NOFAIL);
 		nlmmap_group_silence(group, none);
 	}

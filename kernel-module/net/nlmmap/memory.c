@@ -40,14 +40,17 @@ int nlmmap_memory_charge(struct nlmmap_memory *memory, u32 data_bytes)
 	u32 count = NLMMAP_CONTROL_PAGES + (data_bytes >> PAGE_SHIFT);
 	struct user_struct *user = get_uid(current_user());
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
-	unsigned long locked;
+	long locked = atomic_long_read(&user->locked_vm);
 
-	locked = atomic_long_add_return(count, &user->locked_vm);
-	if (locked > limit && !capable(CAP_IPC_LOCK)) {
-		atomic_long_sub(count, &user->locked_vm);
-		free_uid(user);
-		return -ENOMEM;
-	}
+	/* Added only if it fits, so that a request which is refused does not
+	 * make another one fail beside it.
+	 */
+	do {
+		if (locked + count > limit && !capable(CAP_IPC_LOCK)) {
+			free_uid(user);
+			return -ENOMEM;
+		}
+	} while (!atomic_long_try_cmpxchg(&user->locked_vm, &locked, locked + count));
 	memory->charged = user;
 	memory->charged_pages = count;
 	return 0;
@@ -87,7 +90,7 @@ int nlmmap_memory_alloc(struct nlmmap_memory *memory, u32 data_bytes, gfp_t gfp)
 	u32 got;
 
 	/* One array for both: the tail repeats the data for vmap(). */
-	pages = kvmalloc_array(count + data_pages, sizeof(*pages), gfp);
+	pages = kvmalloc_array(count + data_pages, sizeof(*pages), gfp | __GFP_NOWARN);
 	if (!pages)
 		return -ENOMEM;
 

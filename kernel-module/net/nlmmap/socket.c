@@ -40,6 +40,7 @@ uint nlmmap_max_ring_bytes = 64 << 20;
 
 static DEFINE_HASHTABLE(nlmmap_sockets, NLMMAP_SOCKET_HASH_BITS);
 static DEFINE_SPINLOCK(nlmmap_sockets_lock);
+static unsigned long nlmmap_socket_numbers;
 static DEFINE_MUTEX(nlmmap_setup_mutex);
 static struct workqueue_struct *nlmmap_free_queue;
 
@@ -257,6 +258,7 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 	}
 	sock_hold(sk);
 	spin_lock(&nlmmap_sockets_lock);
+	socket->number = ++nlmmap_socket_numbers;
 	hash_add_rcu(nlmmap_sockets, &socket->node, (unsigned long)sk);
 	spin_unlock(&nlmmap_sockets_lock);
 	/* After the hash: from here on mmap, poll and release look there. */
@@ -390,32 +392,32 @@ void nlmmap_socket_show(struct nlmmap_socket *socket, struct seq_file *m)
  * nlmmap_socket_walk - visit all sockets, over several calls
  * @visit: called under RCU; a value other than 0 stops the walk
  * @bucket: where to go on; 0 at first
- * @index: where to go on in that bucket; 0 at first
+ * @last: number of the last socket that was visited in that bucket; 0: none
  * @arg: for @visit
  *
  * The socket whose visit stopped the walk is visited first by the next call.
- * Sockets that come and go meanwhile may be missed or seen twice.
+ * Sockets that come and go meanwhile may be missed; one that stays is visited
+ * once, whatever the others do.
  *
  * Context: process.
  * Return: 0 at the end, or what @visit returned.
  */
 int nlmmap_socket_walk(int (*visit)(struct nlmmap_socket *socket, void *arg),
-		       unsigned long *bucket, unsigned long *index, void *arg)
+		       unsigned long *bucket, unsigned long *last, void *arg)
 {
 	struct nlmmap_socket *socket;
-	unsigned long at;
 	int err = 0;
 
 	rcu_read_lock();
-	for (; *bucket < HASH_SIZE(nlmmap_sockets); (*bucket)++, *index = 0) {
-		at = 0;
+	for (; *bucket < HASH_SIZE(nlmmap_sockets); (*bucket)++, *last = 0) {
+		/* The newest comes first in its bucket. */
 		hlist_for_each_entry_rcu(socket, &nlmmap_sockets[*bucket], node) {
-			if (at++ < *index)
+			if (*last && socket->number >= *last)
 				continue;
 			err = visit(socket, arg);
 			if (err)
 				goto out;
-			*index = at;
+			*last = socket->number;
 		}
 	}
 out:

@@ -26,6 +26,7 @@ struct vm_area_struct;
 /**
  * struct nlmmap_socket - what a netlink socket gains by its set-up
  * @node: in the hash of all of them; RCU readers
+ * @number: of all that ever were in the hash, from 1
  * @sk: the socket; a reference is held
  * @rx: the RX ring
  * @memory: under @rx
@@ -41,6 +42,7 @@ struct vm_area_struct;
  */
 struct nlmmap_socket {
 	struct hlist_node node;
+	unsigned long number;
 	struct sock *sk;
 	struct nlmmap_ring rx;
 	struct nlmmap_memory memory;
@@ -80,7 +82,7 @@ int nlmmap_socket_mmap(struct nlmmap_socket *socket, struct vm_area_struct *vma)
 __poll_t nlmmap_socket_poll(struct nlmmap_socket *socket, __poll_t mask);
 void nlmmap_socket_show(struct nlmmap_socket *socket, struct seq_file *m);
 int nlmmap_socket_walk(int (*visit)(struct nlmmap_socket *socket, void *arg),
-		       unsigned long *bucket, unsigned long *index, void *arg);
+		       unsigned long *bucket, unsigned long *last, void *arg);
 int __init nlmmap_socket_init(void);
 void nlmmap_socket_exit(void);
 

@@ -35,7 +35,7 @@ static struct test_group *group_get(struct file *file, u32 id)
 	mutex_lock(&groups_lock);
 	list_for_each_entry(group, &groups, list) {
 		if (group->file == file && nlmmap_group_id(group->group) == id) {
-			group->users++;
+			WRITE_ONCE(group->users, group->users + 1);
 			mutex_unlock(&groups_lock);
 			return group;
 		}
@@ -47,26 +47,20 @@ static struct test_group *group_get(struct file *file, u32 id)
 static void group_put(struct test_group *group)
 {
 	mutex_lock(&groups_lock);
-	if (!--group->users)
+	WRITE_ONCE(group->users, group->users - 1);
+	if (!group->users)
 		wake_up_all(&groups_idle);
 	mutex_unlock(&groups_lock);
-}
-
-static bool group_is_idle(struct test_group *group)
-{
-	bool idle;
-
-	mutex_lock(&groups_lock);
-	idle = !group->users;
-	mutex_unlock(&groups_lock);
-	return idle;
 }
 
 /* @group is off the list. */
 static void group_free(struct test_group *group)
 {
 	WRITE_ONCE(group->stopping, true);
-	wait_event(groups_idle, group_is_idle(group));
+	wait_event(groups_idle, !READ_ONCE(group->users));
+	/* Whoever left last may still hold the lock, and look at the group. */
+	mutex_lock(&groups_lock);
+	mutex_unlock(&groups_lock);
 	nlmmap_group_unregister(group->group);
 	kfree(group);
 }
@@ -83,6 +77,10 @@ static int groups_release(struct file *file, struct net *net, u32 id)
 			continue;
 		if (net && group->net != net)
 			continue;
+		if (net && group->keep) {
+			group->net = NULL;
+			continue;
+		}
 		if (id && nlmmap_group_id(group->group) != id)
 			continue;
 		list_move(&group->list, &chosen);
@@ -116,6 +114,7 @@ static long test_register(struct file *file, void __user *argument)
 	if (!group)
 		return -ENOMEM;
 	group->file = file;
+	group->keep = wanted.keep;
 	group->net = current->nsproxy->net_ns;
 	group->group = nlmmap_group_register(group->net, &config);
 	if (IS_ERR(group->group)) {

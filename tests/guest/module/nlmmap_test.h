@@ -56,16 +56,18 @@ enum {
  * @flags: NLMMAP_GROUP_*
  * @max_bytes: of a datagram
  * @id: answer: the group's number; it names the group in all other requests
+ * @keep: not 0: the group outlives its network namespace
  *
  * Registers the group in the caller's network namespace. When that namespace
- * goes, so does the group.
+ * goes, so does the group, unless it is kept: then it is published to as before,
+ * and nobody hears.
  */
 struct nlmmap_test_group {
 	char name[NLMMAP_TEST_NAME_BYTES];
 	__u32 flags;
 	__u32 max_bytes;
 	__u32 id;
-	__u32 reserved;
+	__u32 keep;
 };
 
 /**

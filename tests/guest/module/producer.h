@@ -19,7 +19,8 @@ struct nlmmap_group;
  * struct test_group - a group and whose it is
  * @list: in the list of all groups
  * @file: who registered it
- * @net: where; not held, the group goes first
+ * @net: where; not held. The group goes first, or this is NULL from then on
+ * @keep: which of the two
  * @group: nlmmap's
  * @users: requests that publish to it
  * @stopping: publishers shall leave
@@ -31,6 +32,7 @@ struct test_group {
 	struct nlmmap_group *group;
 	unsigned int users;
 	bool stopping;
+	bool keep;
 };
 
 /**

@@ -99,7 +99,8 @@
  * NLM_F_REQUEST or has a type under 16 is passed over.
  *
  * NLMMAP_MSG_SETUP: gives the sending socket its RX ring. Allocates, may
- *   sleep. Once per socket.
+ *   sleep. Once per socket, before any thread waits on it: one that went to
+ *   sleep just then may not have armed the ring.
  *     NLMMAP_A_RX_BYTES   u32, bytes of data, required
  *     NLMMAP_A_FLAGS      u32, NLMMAP_SETUP_*, default 0
  *   Answer: NLMMAP_MSG_SOCKET.
@@ -169,7 +170,8 @@
  * ENOENT for a number that is no group of the network namespace, EPERM as JOIN
  * does, EINVAL for a number beyond 1024, and ENOMEM. ADD_MEMBERSHIP always
  * means plain delivery, also on a socket that has a ring. Plain listeners share
- * the core's rules: ENOBUFS when their buffer is full.
+ * the core's rules: ENOBUFS when their buffer is full. Who goes on listening after
+ * NLMMAP_MSG_GROUP_DELETED may one day hear another public group by that number.
  *
  * A ring under any netlink socket
  * ===============================
@@ -351,7 +353,8 @@ enum {
 	NLMMAP_A_PORTID,	/* u32: netlink port of the socket */
 	NLMMAP_A_INODE,		/* u64: as in /proc/PID/fd */
 	NLMMAP_A_UID,		/* u32: who set the ring up and is charged, in
-				 * the asker's user namespace
+				 * the user namespace of who opened the socket
+				 * that asks
 				 */
 	NLMMAP_A_PRODUCED,	/* u64: producer.position, bytes */
 	NLMMAP_A_CONSUMED,	/* u64: the last position accepted, bytes */
