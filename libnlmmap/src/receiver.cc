@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <netlink/netlink.h>
+#include <netlink/socket.h>
 #include <nlmmap/linux/nlmmap.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -93,6 +94,51 @@ Backend::Polled SocketBackend::poll(std::optional<std::chrono::nanoseconds> time
     }
 }
 
+// A ring under somebody else's socket, whose descriptor outlives this.
+class AttachedBackend final : public Backend {
+  public:
+    AttachedBackend(int fd, std::size_t data_bytes, const std::string& operation)
+        : fd_(fd),
+          consumer_(fd, 0, page_bytes(), PROT_READ | PROT_WRITE, operation),
+          producer_(fd, page_bytes(), page_bytes() + 2 * data_bytes, PROT_READ, operation) {}
+
+    [[nodiscard]] detail::Pages pages() const noexcept {
+        return {reinterpret_cast<nlmmap_consumer*>(consumer_.address()),
+                reinterpret_cast<const nlmmap_producer*>(producer_.address()),
+                producer_.address() + page_bytes()};
+    }
+
+    [[nodiscard]] int fd() const noexcept override { return fd_; }
+    [[nodiscard]] Socket& socket() override { throw not_ours("hand out the socket"); }
+    [[nodiscard]] Polled poll(std::optional<std::chrono::nanoseconds> timeout) override;
+    [[nodiscard]] std::uint16_t join(std::string_view /*group*/) override {
+        throw not_ours("join a group");
+    }
+    [[nodiscard]] std::uint16_t leave(std::string_view /*group*/) override {
+        throw not_ours("leave a group");
+    }
+
+  private:
+    static Error not_ours(const char* operation) {
+        return Error(EOPNOTSUPP, operation, {},
+                     "the ring is attached to a socket of yours: its groups are the family's "
+                     "(nl_socket_add_membership(), NETLINK_ADD_MEMBERSHIP)");
+    }
+
+    int fd_;
+    Mapping consumer_;
+    Mapping producer_;
+};
+
+Backend::Polled AttachedBackend::poll(std::optional<std::chrono::nanoseconds> timeout) {
+    const detail::Deadline deadline(timeout);
+    const detail::Events events = detail::poll_once(fd_, POLLIN, deadline);
+    if (events.interrupted) return Polled::interrupted;
+    if ((events.bits & POLLIN) != 0) return Polled::readable;
+    if (events.bits == 0) return Polled::timed_out;
+    throw Error(EIO, "wait for the ring", {}, "its descriptor is not pollable any more");
+}
+
 // Why the group cannot be joined, and what to do.
 std::string join_advice(int errnum, const GroupInfo& group, Socket& socket) {
     switch (errnum) {
@@ -178,33 +224,34 @@ std::string setup_advice(int errnum, std::size_t ring_bytes) {
     }
 }
 
-std::unique_ptr<detail::Ring> set_up(Socket socket, const RingOptions& options) {
-    const std::string operation = "set up a ring";
-    auto& state = SocketAccess::state(socket);
-    if (state.control)
-        throw Error(EBUSY, operation, {}, "this socket subscribed to a group: open another Socket");
+// Completes and runs a request for a ring; throws unless the ring exists and is what we know.
+void run_setup(Request& request, nl_sock* socket, const RingOptions& options,
+               std::string (*advice)(int, std::size_t), const std::string& operation) {
     if (options.ring_bytes > std::numeric_limits<std::uint32_t>::max())
-        throw Error(ERANGE, operation, {}, setup_advice(ERANGE, options.ring_bytes));
-
-    SocketInfo info;
-    Request request(operation, NLMMAP_MSG_SETUP);
+        throw Error(ERANGE, operation, {}, advice(ERANGE, options.ring_bytes));
     request.put_u32(NLMMAP_A_RX_BYTES, static_cast<std::uint32_t>(options.ring_bytes));
-    if (options.timestamps) request.put_u32(NLMMAP_A_FLAGS, NLMMAP_SETUP_TIME);
-    Verdict verdict = request.run(socket.get(), NLMMAP_MSG_SOCKET, [&](nlmsghdr* answer) {
+    const std::uint32_t flags =
+        (options.timestamps ? std::uint32_t{NLMMAP_SETUP_TIME} : 0) |
+        (options.credentials ? std::uint32_t{NLMMAP_SETUP_CREDENTIALS} : 0);
+    if (flags != 0) request.put_u32(NLMMAP_A_FLAGS, flags);
+    SocketInfo info;
+    Verdict verdict = request.run(socket, NLMMAP_MSG_SOCKET, [&](nlmsghdr* answer) {
         info = detail::socket_info(answer, operation);
     });
     if (verdict.errnum != 0)
         throw Error(verdict.errnum, operation, std::move(verdict.sentence),
-                    setup_advice(verdict.errnum, options.ring_bytes));
+                    advice(verdict.errnum, options.ring_bytes));
     if (info.abi_version != NLMMAP_ABI_VERSION)
         throw Error(EPROTO, operation, {},
                     "the module speaks version " + std::to_string(info.abi_version) +
                         " of the ABI, this library " + std::to_string(NLMMAP_ABI_VERSION) +
                         ": build both from the same release");
-    state.has_ring = true;
+}
 
-    auto backend =
-        std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation);
+// The consumer's side over what was mapped; throws if the ring's own page says otherwise.
+template <typename MappedBackend>
+std::unique_ptr<detail::Ring> ring_on(std::unique_ptr<MappedBackend> backend,
+                                      const RingOptions& options, const std::string& operation) {
     const detail::Pages pages = backend->pages();
     const nlmmap_producer& producer = *pages.producer;
     if (producer.abi_version != NLMMAP_ABI_VERSION || producer.data_bytes != options.ring_bytes ||
@@ -215,12 +262,65 @@ std::unique_ptr<detail::Ring> set_up(Socket socket, const RingOptions& options) 
     return ring;
 }
 
+std::unique_ptr<detail::Ring> set_up(Socket socket, const RingOptions& options) {
+    const std::string operation = "set up a ring";
+    auto& state = SocketAccess::state(socket);
+    if (state.control)
+        throw Error(EBUSY, operation, {}, "this socket subscribed to a group: open another Socket");
+    Request request(operation, NLMMAP_MSG_SETUP);
+    run_setup(request, socket.get(), options, setup_advice, operation);
+    state.has_ring = true;
+
+    return ring_on(
+        std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation), options,
+        operation);
+}
+
+std::string attach_advice(int errnum, std::size_t ring_bytes) {
+    switch (errnum) {
+        case EPERM:
+            return std::string(detail::kGetNetAdmin) +
+                   "; or an administrator sets /sys/module/nlmmap/parameters/attach_unprivileged";
+        case EBUSY:
+            return "a socket has one ring, for as long as it lives: open another one";
+        case EOPNOTSUPP:
+            return "a newer nlmmap.ko may know how to";
+        case EINVAL:
+            // The size may be right: then it is the socket, and the kernel says so.
+            return std::has_single_bit(ring_bytes) && ring_bytes >= page_bytes()
+                       ? std::string()
+                       : setup_advice(errnum, ring_bytes);
+        default:
+            return setup_advice(errnum, ring_bytes);
+    }
+}
+
+std::unique_ptr<detail::Ring> attach_to(int fd, const RingOptions& options) {
+    const std::string operation = "attach a ring";
+    if (fd < 0) throw Error(EBADF, operation);
+    // Only the request goes over it: what it made stays with the other socket.
+    const Socket control;
+    Request request(operation, NLMMAP_MSG_ATTACH);
+    request.put_u32(NLMMAP_A_FD, static_cast<std::uint32_t>(fd));
+    run_setup(request, control.get(), options, attach_advice, operation);
+    return ring_on(std::make_unique<AttachedBackend>(fd, options.ring_bytes, operation), options,
+                   operation);
+}
+
 }  // namespace
 
 Receiver::Receiver(std::unique_ptr<detail::Ring> ring) noexcept : ring_(std::move(ring)) {}
 
 Receiver::Receiver(Socket socket, const RingOptions& options)
     : ring_(set_up(std::move(socket), options)) {}
+
+Receiver Receiver::attach(int netlink_fd, const RingOptions& options) {
+    return Receiver(attach_to(netlink_fd, options));
+}
+
+Receiver Receiver::attach(nl_sock* socket, const RingOptions& options) {
+    return attach(::nl_socket_get_fd(socket), options);
+}
 
 Receiver::~Receiver() = default;
 Receiver::Receiver(Receiver&&) noexcept = default;

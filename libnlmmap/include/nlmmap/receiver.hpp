@@ -29,6 +29,9 @@ struct RingOptions {
     std::uint32_t watermark_bytes = 0;
     /// Have the kernel stamp each record: Record::time(). 8 bytes a record.
     bool timestamps = false;
+    /// Have the kernel tell each record's sender: Record::credentials(). 16 bytes a record.
+    /// Receiver::attach() alone.
+    bool credentials = false;
 };
 
 /// Why Receiver::wait() returned.
@@ -79,6 +82,22 @@ class NLMMAP_EXPORT Receiver {
     /// version of the ABI.
     explicit Receiver(Socket socket, const RingOptions& options = {});
 
+    /// Puts a ring under a netlink socket of any other family (rtnetlink, conntrack, audit, generic
+    /// netlink...), on its own descriptor: from now on what arrives there is read here, and
+    /// recvmsg() on it answers EBUSY. Sending, memberships, socket options and filters stay as they
+    /// are; what was queued comes first. Wait on the descriptor itself, for EPOLLIN.
+    ///
+    /// The descriptor stays yours: keep it open while the receiver lives, and close it afterwards.
+    /// The ring ends with the socket; a socket is attached once. Allocates, makes some system calls.
+    /// Error EPERM: you lack CAP_NET_ADMIN, or a security module forbids receiving there. EBADF,
+    /// ENOTSOCK, EAFNOSUPPORT: no netlink socket. EBUSY: it has a ring. EINVAL: it is a socket of
+    /// nlmmap's own family, or as Receiver(Socket). ERANGE, ENOMEM, EPROTO: as Receiver(Socket).
+    /// EOPNOTSUPP: the module does not know how. The errors of Socket().
+    [[nodiscard]] static Receiver attach(int netlink_fd, const RingOptions& options = {});
+
+    /// The same for a libnl socket. libnl's own receiving functions on it answer EBUSY from then on.
+    [[nodiscard]] static Receiver attach(nl_sock* socket, const RingOptions& options = {});
+
     ~Receiver();
     Receiver(Receiver&&) noexcept;
     Receiver& operator=(Receiver&&) noexcept;
@@ -124,10 +143,12 @@ class NLMMAP_EXPORT Receiver {
     void set_watermark(std::uint32_t bytes) noexcept { ring_->set_watermark(bytes); }
 
     /// The descriptor to wait on in an event loop of your own: ask for EPOLLRDBAND, which is the
-    /// ring's; EPOLLIN is the ring's and the ordinary queue's. It stays this receiver's.
+    /// ring's; EPOLLIN is the ring's and the ordinary queue's. It stays this receiver's. Of an
+    /// attached socket: its descriptor, for EPOLLIN.
     [[nodiscard]] int fd() const noexcept { return ring_->backend().fd(); }
 
-    /// The socket under the ring, for requests. Error EOPNOTSUPP: the receiver is a loopback's.
+    /// The socket under the ring, for requests. Error EOPNOTSUPP: the receiver is a loopback's, or
+    /// attached to a socket of yours.
     [[nodiscard]] Socket& socket() { return ring_->backend().socket(); }
 
     /// Records lost so far: one load. Exceeds the sum of all Record::lost_before() by the losses

@@ -93,6 +93,9 @@ class NLMMAP_EXPORT Ring {
     [[nodiscard]] bool is_open() const noexcept { return is_open_; }
     [[nodiscard]] std::uint32_t header_bytes() const noexcept { return header_bytes_; }
     [[nodiscard]] bool has_time() const noexcept { return (features_ & NLMMAP_FEATURE_TIME) != 0; }
+    [[nodiscard]] bool has_credentials() const noexcept {
+        return (features_ & NLMMAP_FEATURE_CREDENTIALS) != 0;
+    }
     [[nodiscard]] std::size_t ring_bytes() const noexcept { return ring_bytes_; }
     [[nodiscard]] std::uint64_t lost() const noexcept {
         return load_acquire(pages_.producer->lost);
