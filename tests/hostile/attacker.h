@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -16,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "tests/guest/producer.h"
 #include "tests/guest/raw_netlink.h"
@@ -112,6 +114,23 @@ class Attack : public testing::TestWithParam<Attacker> {
                              [](const testing::TestParamInfo<hostile::Attacker>& attacker) {   \
                                  return hostile::name_of(attacker.param);                      \
                              })
+
+// Sockets with rings of this size until one is refused, or there are so many.
+// Fails the calling test if the refusal is not ENOMEM.
+std::vector<guest::RawSocket> as_many_as_possible(std::uint32_t ring_bytes, std::size_t at_most);
+
+// A parameter of the module while it lives.
+class Parameter {
+  public:
+    Parameter(const std::string& name, unsigned value);
+    Parameter(const Parameter&) = delete;
+    Parameter& operator=(const Parameter&) = delete;
+    ~Parameter();
+
+  private:
+    std::string path_;
+    unsigned before_ = 0;
+};
 
 // An honest reader: a ring of its own and a thread that reads it, checks every
 // byte, and sleeps in poll() when there is nothing. Made before the attack; what

@@ -17,7 +17,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <optional>
 #include <string>
@@ -39,23 +38,6 @@ using guest::RawSocket;
 using guest::Request;
 
 constexpr std::uint32_t kPage = 4096;
-
-// A parameter of the module while it lives.
-class Parameter {
-  public:
-    Parameter(const std::string& name, unsigned value)
-        : path_("/sys/module/nlmmap/parameters/" + name) {
-        std::ifstream(path_) >> before_;
-        std::ofstream(path_) << value << std::flush;
-    }
-    Parameter(const Parameter&) = delete;
-    Parameter& operator=(const Parameter&) = delete;
-    ~Parameter() { std::ofstream(path_) << before_ << std::flush; }
-
-  private:
-    std::string path_;
-    unsigned before_ = 0;
-};
 
 // A pipe whose bytes are events that one process tells another.
 class Events {
@@ -236,7 +218,7 @@ TEST_P(Exhaustion, OfTheModulesTimeLetsOthersGoOn) {
     ASSERT_TRUE(events_.told(4));
     Witness witness(name_, all_);
     guest::Order part = all_;
-    part.count = 100;
+    part.count = 200;
     for (part.first_number = 0; part.first_number < all_.count; part.first_number += part.count) {
         as_user(guest::kSomebodyElse, [&] {
             RawMember member(name_, 4 * kPage);
