@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -133,6 +134,11 @@ bool wait_for(pid_t pid, std::chrono::seconds limit, int& status) {
 }
 
 }  // namespace
+
+unsigned patience() {
+    const char* said = std::getenv("NLMMAP_PATIENCE");
+    return said == nullptr ? 1U : std::max(1U, static_cast<unsigned>(std::atoi(said)));
+}
 
 std::string name_of(Attacker attacker) {
     switch (attacker) {

@@ -31,6 +31,10 @@ enum class Attacker {
                      // its own; the network namespace stays the one of the test
 };
 
+// Times as long as elsewhere that things may take on this kernel, 1 at least: what
+// waits for an end that should come is patient, and nothing else asks for the time.
+unsigned patience();
+
 std::string name_of(Attacker attacker);
 void PrintTo(Attacker attacker, std::ostream* out);  // NOLINT: GoogleTest looks for this name
 
@@ -70,9 +74,10 @@ class Assault {
     // Waits for its end. "" if the code returned and nothing failed in it; else
     // what went wrong. With a signal (see QuietCrashes): "" if this signal ended it.
     std::string outcome(int expected_signal = 0,
-                        std::chrono::seconds limit = std::chrono::seconds(100));
+                        std::chrono::seconds limit = std::chrono::seconds(100 * patience()));
     // The same; what went wrong fails the calling test.
-    void finish(int expected_signal = 0, std::chrono::seconds limit = std::chrono::seconds(100));
+    void finish(int expected_signal = 0,
+                std::chrono::seconds limit = std::chrono::seconds(100 * patience()));
 
   private:
     Attacker attacker_;

@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "tests/hostile/attacker.h"
+
 namespace hostile {
 
 Channel::Channel() {
@@ -18,7 +20,7 @@ Channel::Channel() {
         throw std::system_error(errno, std::system_category(), "socketpair");
     }
     // Who waits for one that was killed must not wait for ever.
-    const timeval limit{.tv_sec = 60, .tv_usec = 0};
+    const timeval limit{.tv_sec = 60 * patience(), .tv_usec = 0};
     for (const int end : ends_) {
         setsockopt(end, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     }

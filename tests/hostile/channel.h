@@ -26,7 +26,7 @@ class Channel {
 // Says a number, with a descriptor if there is one. Throws std::system_error.
 void put(int end, std::uint64_t number, int descriptor = -1);
 
-// Waits for the next one, a minute at most. Throws std::runtime_error if the other
+// Waits for the next one, a minute of patience() at most. Throws std::runtime_error if the other
 // end says nothing.
 std::uint64_t take(int end, int* descriptor = nullptr);
 

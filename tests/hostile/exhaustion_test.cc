@@ -54,12 +54,13 @@ class Events {
         close(ends_[1]);
     }
     void tell() const { EXPECT_EQ(write(ends_[1], "", 1), 1); }
-    // False if it was not told so often in half a minute.
+    // False if it was not told so often in half a minute of patience().
     bool told(unsigned times) const {
         for (; times != 0; --times) {
             char byte = 0;
             pollfd one{.fd = ends_[0], .events = POLLIN, .revents = 0};
-            if (poll(&one, 1, 30000) != 1 || read(ends_[0], &byte, 1) != 1) {
+            if (poll(&one, 1, 30000 * static_cast<int>(patience())) != 1 ||
+                read(ends_[0], &byte, 1) != 1) {
                 return false;
             }
         }

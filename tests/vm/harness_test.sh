@@ -146,16 +146,19 @@ program turns_kcsan_off <<'END'
 echo off >/sys/kernel/debug/kcsan
 END
 if [ -n "$checks" ]; then
-    boot checking 300 150 passes
+    boot checking 400 150 passes
     check ADebugKernelThatChecksPasses [ "$status" = 0 ]
     check WhatItChecksIsACase case_passed kernel checks_what_it_should
     check ThatItStillChecksIsACase case_passed kernel still_checks
     for switch in kmemleak kcsan; do
         [[ " $checks " == *" $switch "* ]] || continue
-        boot "without_$switch" 300 150 "turns_${switch}_off"
+        boot "without_$switch" 400 150 "turns_${switch}_off"
         check "ACheckThatIsTurnedOffIsReported_$switch" case_failed kernel still_checks
         check "ItIsNamed_$switch" grep -q "^    $switch: " "$text"
     done
+    if [[ " $checks " == *" kmemleak "* ]]; then
+        check NoScanIsNotTakenForNoLeak grep -q '^not ok .* kernel kmemleak$' "$TEST_TMPDIR/without_kmemleak/out/verdict.ktap"
+    fi
     finish
     exit
 fi

@@ -438,6 +438,7 @@ void Session::replay(Who who, const std::vector<Program>& programs) {
 
 std::vector<Program> Session::pool() const {
     std::vector<Program> programs;
+    programs.reserve(corpus_.size() + shared_->kept_count);
     for (const auto& [name, program] : corpus_) {
         programs.push_back(program);
     }
