@@ -131,12 +131,14 @@ class ExpectOom {
 
 class MemoryCgroup : public Attack {
   protected:
-    static constexpr std::uint64_t kMax = 12U << 20;
+    static constexpr std::uint64_t kMax = 8U << 20;
     // So that nothing but the cgroup limits it.
     const guest::MemlockLimit limit_{1U << 30};
     const ExpectOom oom_;
     Cgroup cgroup_{kMax};
     const Channel channel_;
+    // Rounds of what is alike each time.
+    const int rounds_ = patience() > 1 ? 1 : 3;
 
     // An attacker in the cgroup.
     Assault inside(const std::function<void()>& code) {
@@ -157,10 +159,10 @@ class MemoryCgroup : public Attack {
 INSTANTIATE_FOR_ALL_ATTACKERS(MemoryCgroup);
 
 TEST_P(MemoryCgroup, IsChargedForRingsAndGetsItBack) {
-    constexpr std::uint64_t rings = 8;
+    constexpr std::uint64_t rings = 4;
     constexpr std::uint32_t ring = 1U << 20;
     Assault assault = inside([&] {
-        for (int round = 0; round < 2; ++round) {
+        for (int round = 0; round < rounds_; ++round) {
             take(channel_.attacker());
             const auto sockets = as_many_as_possible(ring, rings);
             put(channel_.attacker(), sockets.size());
@@ -168,7 +170,7 @@ TEST_P(MemoryCgroup, IsChargedForRingsAndGetsItBack) {
         }
     });
     const std::uint64_t before = cgroup_.current();
-    for (int round = 0; round < 2; ++round) {
+    for (int round = 0; round < rounds_; ++round) {
         put(channel_.test(), 0);
         EXPECT_EQ(take(channel_.test()), rings) << "in round " << round;
         const std::uint64_t with = cgroup_.current();
@@ -183,15 +185,15 @@ TEST_P(MemoryCgroup, IsChargedForRingsAndGetsItBack) {
 }
 
 TEST_P(MemoryCgroup, RefusesARingThatIsTooLargeForItAndStaysUsable) {
-    Assault assault = inside([] {
+    Assault assault = inside([this] {
         RawSocket socket;
-        for (int round = 0; round < 3; ++round) {
-            EXPECT_TRUE(guest::refused(socket.setup(32U << 20), ENOMEM))
+        for (int round = 0; round < rounds_; ++round) {
+            EXPECT_TRUE(guest::refused(socket.setup(16U << 20), ENOMEM))
                 << "in round " << round << ": more than the cgroup may have";
         }
         // What was allocated until then is there again.
-        EXPECT_TRUE(guest::succeeded(socket.setup(4U << 20)));
-        EXPECT_NO_THROW(guest::RawRing(socket, 4U << 20));
+        EXPECT_TRUE(guest::succeeded(socket.setup(2U << 20)));
+        EXPECT_NO_THROW(guest::RawRing(socket, 2U << 20));
     });
     assault.finish();
     EXPECT_EQ(cgroup_.event("oom_kill"), 0U) << "a ring that does not fit kills nobody";
@@ -251,7 +253,7 @@ TEST_P(MemoryCgroup, OfAReaderThatIsKilledForMemoryHurtsNobodyElse) {
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
         }
     });
-    for (int round = 0; round < 2; ++round) {
+    for (int round = 0; round < rounds_; ++round) {
         const std::uint64_t before = cgroup_.event("oom_kill");
         Assault assault = inside([&] {
             guest::RawMember member(name, 1U << 20);

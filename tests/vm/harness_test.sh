@@ -189,7 +189,7 @@ line===================================================================
 # race TITLE FRAME [LAST-LINE]
 race() {
     printf '%s\n' "$line" "BUG: KCSAN: data-race in $1" "" \
-        "write to 0xffff88803cd6be20 of 8 bytes by interrupt on cpu 0:" " hrtimer_interrupt+0x1cc/0x3c0" "$2" " kthread+0x196/0x1d0" "" \
+        "write to 0xffff88803cd6be20 of 8 bytes by interrupt on cpu 0:" " memcpy+0x1cc/0x3c0" "$2" " kthread+0x196/0x1d0" "" \
         "read to 0xffff88803cd6be20 of 8 bytes by task 134 on cpu 0:" " schedule+0xf6/0x150" "" \
         "value changed: 0x1 -> 0x0" "" "Reported by Kernel Concurrency Sanitizer on:" \
         "Tainted: [O]=OOT_MODULE" "${3-$line}"
@@ -202,7 +202,7 @@ saying=${0##*/}
     a_race_of_a_module_that_is_gone) race "one / other" " 0xffffffffa0009b8a" ;;
     a_race_without_an_end) race "one / other" " two+0x93/0xd0" "the last line" ;;
     a_race_with_more_in_it) race "one / other" "WARNING: CPU: 0 PID: 1 at another CPU" ;;
-    a_known_race) race "hrtimer_wakeup / schedule_hrtimeout_range_clock" " thread_main+0x93/0xd0 [nlmmap_test]" ;;
+    a_race_far_below_ours) race "one / other" "$(printf ' %s\n' two+0x93/0xd0 three+0x93/0xd0 'nlmmap_four+0x93/0xd0 [nlmmap]')" ;;
     lockdep_gives_up) printf '%s\n' "turning off the locking correctness validator." ;;
     kmemleak_gives_up) echo "kmemleak: Kernel memory leak detector disabled" ;;
     an_expected_oom_killer)
@@ -221,7 +221,7 @@ saying=${0##*/}
     echo "$said" >/dev/kmsg
 done
 END
-unharmed="a_race_of_the_core a_known_race an_expected_oom_killer"
+unharmed="a_race_of_the_core a_race_far_below_ours an_expected_oom_killer"
 harmed="a_race_of_ours a_race_of_a_module_that_is_gone a_race_without_an_end a_race_with_more_in_it lockdep_gives_up kmemleak_gives_up
     an_oom_killer a_stack_where_the_oom_killer_was_expected"
 for saying in $unharmed $harmed; do
