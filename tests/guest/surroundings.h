@@ -48,8 +48,11 @@ class MemlockLimit {
     std::uint64_t hard_;
 };
 
-// Waits until it is true. False after half a minute: long enough for a slow
-// machine, so a test that gets it has found something.
+// How many times slower than a stock kernel this one is, NLMMAP_PATIENCE.
+int patience();
+
+// Waits until it is true. False after half a minute (times patience()): long enough
+// for a slow machine, so a test that gets it has found something.
 bool eventually(const std::function<bool()>& true_now);
 
 // The Drops column of /proc/net/netlink for a socket of the calling thread's
