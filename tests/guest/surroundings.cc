@@ -142,9 +142,9 @@ MemlockLimit::~MemlockLimit() {
     setrlimit(RLIMIT_MEMLOCK, &limit);
 }
 
-int patience() {
-    const char* times = std::getenv("NLMMAP_PATIENCE");
-    return times == nullptr ? 1 : std::max(1, std::atoi(times));
+unsigned patience() {
+    const char* said = std::getenv("NLMMAP_PATIENCE");
+    return said == nullptr ? 1U : std::max(1U, static_cast<unsigned>(std::atoi(said)));
 }
 
 bool eventually(const std::function<bool()>& true_now) {

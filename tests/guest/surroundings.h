@@ -48,8 +48,9 @@ class MemlockLimit {
     std::uint64_t hard_;
 };
 
-// How many times slower than a stock kernel this one is, NLMMAP_PATIENCE.
-int patience();
+// Times as long as elsewhere that things may take on this kernel, 1 at least: what
+// waits for an end that should come is patient, and nothing else asks for the time.
+unsigned patience();
 
 // Waits until it is true. False after half a minute (times patience()): long enough
 // for a slow machine, so a test that gets it has found something.

@@ -135,11 +135,6 @@ bool wait_for(pid_t pid, std::chrono::seconds limit, int& status) {
 
 }  // namespace
 
-unsigned patience() {
-    const char* said = std::getenv("NLMMAP_PATIENCE");
-    return said == nullptr ? 1U : std::max(1U, static_cast<unsigned>(std::atoi(said)));
-}
-
 std::string name_of(Attacker attacker) {
     switch (attacker) {
         case Attacker::root:

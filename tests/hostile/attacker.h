@@ -21,6 +21,7 @@
 
 #include "tests/guest/producer.h"
 #include "tests/guest/raw_netlink.h"
+#include "tests/guest/surroundings.h"
 
 namespace hostile {
 
@@ -31,9 +32,7 @@ enum class Attacker {
                      // its own; the network namespace stays the one of the test
 };
 
-// Times as long as elsewhere that things may take on this kernel, 1 at least: what
-// waits for an end that should come is patient, and nothing else asks for the time.
-unsigned patience();
+using guest::patience;
 
 std::string name_of(Attacker attacker);
 void PrintTo(Attacker attacker, std::ostream* out);  // NOLINT: GoogleTest looks for this name
