@@ -123,7 +123,9 @@ std::string extended_ack_sentence(nlmsghdr* acknowledgement) {
         if (error->msg.nlmsg_len < NLMSG_HDRLEN) return {};
         fixed += error->msg.nlmsg_len - NLMSG_HDRLEN;
     }
-    if (acknowledgement->nlmsg_len < NLMSG_LENGTH(NLMSG_ALIGN(fixed))) return {};
+    // Not NLMSG_ALIGN(), which is made of 32 bits.
+    const std::size_t aligned = (fixed + NLMSG_ALIGNTO - 1) / NLMSG_ALIGNTO * NLMSG_ALIGNTO;
+    if (acknowledgement->nlmsg_len < NLMSG_HDRLEN + aligned) return {};
     return sentence_in(nlmsg_attrdata(acknowledgement, static_cast<int>(fixed)),
                        nlmsg_attrlen(acknowledgement, static_cast<int>(fixed)));
 }

@@ -8,8 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <fstream>
@@ -139,8 +142,13 @@ MemlockLimit::~MemlockLimit() {
     setrlimit(RLIMIT_MEMLOCK, &limit);
 }
 
+unsigned patience() {
+    const char* said = std::getenv("NLMMAP_PATIENCE");
+    return said == nullptr ? 1U : std::max(1U, static_cast<unsigned>(std::atoi(said)));
+}
+
 bool eventually(const std::function<bool()>& true_now) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30) * patience();
     while (!true_now()) {
         if (std::chrono::steady_clock::now() > end) {
             return false;

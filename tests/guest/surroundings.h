@@ -48,8 +48,12 @@ class MemlockLimit {
     std::uint64_t hard_;
 };
 
-// Waits until it is true. False after half a minute: long enough for a slow
-// machine, so a test that gets it has found something.
+// Times as long as elsewhere that things may take on this kernel, 1 at least: what
+// waits for an end that should come is patient, and nothing else asks for the time.
+unsigned patience();
+
+// Waits until it is true. False after half a minute (times patience()): long enough
+// for a slow machine, so a test that gets it has found something.
 bool eventually(const std::function<bool()>& true_now);
 
 // The Drops column of /proc/net/netlink for a socket of the calling thread's

@@ -57,6 +57,7 @@ TEST_P(Answer, ToASetUpComesHoweverManyGroupsWereJoinedMeanwhile) {
     constexpr std::uint32_t kRing = 1 << 16;
     Producer producer;
     std::vector<std::uint32_t> groups;
+    groups.reserve(kGroups);
     for (std::uint32_t i = 0; i < kGroups; ++i) {
         groups.push_back(producer.add_group(guest::unique_name("many"), 1, 64));
     }
@@ -73,8 +74,8 @@ TEST_P(Answer, ToASetUpComesHoweverManyGroupsWereJoinedMeanwhile) {
                               .u32(NLMMAP_A_GROUP_ID, groups.front())
                               .bytes();
             for (const std::uint32_t group : groups) {
-                const Request join = Request(NLMMAP_MSG_JOIN, NLM_F_REQUEST)
-                                         .u32(NLMMAP_A_GROUP_ID, group);
+                const Request join =
+                    Request(NLMMAP_MSG_JOIN, NLM_F_REQUEST).u32(NLMMAP_A_GROUP_ID, group);
                 joins.insert(joins.end(), join.bytes().begin(), join.bytes().end());
             }
             constexpr std::uint32_t kSetUp = 77;

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -265,6 +266,28 @@ void Assault::finish(int expected_signal, std::chrono::seconds limit) {
         ADD_FAILURE() << "the attacker (" << name_of(attacker_) << "): " << wrong;
     }
 }
+
+std::vector<guest::RawSocket> as_many_as_possible(std::uint32_t ring_bytes, std::size_t at_most) {
+    std::vector<guest::RawSocket> sockets;
+    while (sockets.size() < at_most) {
+        guest::RawSocket socket;
+        const guest::Outcome outcome = socket.setup(ring_bytes);
+        if (outcome.error != 0) {
+            EXPECT_TRUE(guest::refused(outcome, ENOMEM));
+            break;
+        }
+        sockets.push_back(std::move(socket));
+    }
+    return sockets;
+}
+
+Parameter::Parameter(const std::string& name, unsigned value)
+    : path_("/sys/module/nlmmap/parameters/" + name) {
+    std::ifstream(path_) >> before_;
+    write_file(path_.c_str(), std::to_string(value));
+}
+
+Parameter::~Parameter() { std::ofstream(path_) << before_ << std::flush; }
 
 Witness::Witness(std::string_view group, const guest::Order& all, std::uint32_t ring_bytes)
     : member_(group, ring_bytes), check_(all), thread_([this] { read(); }) {}

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -16,9 +17,11 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "tests/guest/producer.h"
 #include "tests/guest/raw_netlink.h"
+#include "tests/guest/surroundings.h"
 
 namespace hostile {
 
@@ -28,6 +31,8 @@ enum class Attacker {
     user_namespace,  // guest::kSomebody outside, root with all capabilities in a user namespace of
                      // its own; the network namespace stays the one of the test
 };
+
+using guest::patience;
 
 std::string name_of(Attacker attacker);
 void PrintTo(Attacker attacker, std::ostream* out);  // NOLINT: GoogleTest looks for this name
@@ -68,9 +73,10 @@ class Assault {
     // Waits for its end. "" if the code returned and nothing failed in it; else
     // what went wrong. With a signal (see QuietCrashes): "" if this signal ended it.
     std::string outcome(int expected_signal = 0,
-                        std::chrono::seconds limit = std::chrono::seconds(100));
+                        std::chrono::seconds limit = std::chrono::seconds(100 * patience()));
     // The same; what went wrong fails the calling test.
-    void finish(int expected_signal = 0, std::chrono::seconds limit = std::chrono::seconds(100));
+    void finish(int expected_signal = 0,
+                std::chrono::seconds limit = std::chrono::seconds(100 * patience()));
 
   private:
     Attacker attacker_;
@@ -112,6 +118,23 @@ class Attack : public testing::TestWithParam<Attacker> {
                              [](const testing::TestParamInfo<hostile::Attacker>& attacker) {   \
                                  return hostile::name_of(attacker.param);                      \
                              })
+
+// Sockets with rings of this size until one is refused, or there are so many.
+// Fails the calling test if the refusal is not ENOMEM.
+std::vector<guest::RawSocket> as_many_as_possible(std::uint32_t ring_bytes, std::size_t at_most);
+
+// A parameter of the module while it lives.
+class Parameter {
+  public:
+    Parameter(const std::string& name, unsigned value);
+    Parameter(const Parameter&) = delete;
+    Parameter& operator=(const Parameter&) = delete;
+    ~Parameter();
+
+  private:
+    std::string path_;
+    unsigned before_ = 0;
+};
 
 // An honest reader: a ring of its own and a thread that reads it, checks every
 // byte, and sleeps in poll() when there is nothing. Made before the attack; what

@@ -114,6 +114,7 @@ class Everything : public testing::Test {
         // The scheduler's probe is in its place before the machine is busy.
         EXPECT_TRUE(guest::eventually([&] { return watcher_->produced() != 0; }));
         std::vector<std::future<Published>> running;
+        running.reserve(kParts.size());
         for (const Part& part : kParts) {
             running.push_back(
                 producer_.start(order_of(group, part, count, running.size() % 2 != 0)));
@@ -161,6 +162,7 @@ TEST_P(With, InterruptsAndThreadsReachesAllWhileOthersComeAndGo) {
 
     std::atomic<bool> stop{false};
     std::vector<std::thread> others;
+    others.reserve(2);
     for (unsigned i = 0; i < 2; ++i) {
         others.emplace_back([&, i] {
             Dice dice(i);
@@ -249,7 +251,9 @@ TEST_F(Everything, MayBeginAndEndInTwoGroupsOfTheSameReadersWithoutDeadlock) {
     std::thread churn([&] {
         while (!stop) {
             RawMember member(name_, 1 << 14);
-            EXPECT_TRUE(guest::succeeded(member.socket.join(second_name)));
+            // EAGAIN: what came by the first group stands where the room for a notice should be.
+            const int error = member.socket.join(second_name).error;
+            EXPECT_TRUE(error == 0 || error == EAGAIN) << std::strerror(error);
             EXPECT_TRUE(guest::succeeded(member.socket.leave(name_)));
         }
     });

@@ -17,7 +17,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
 #include <functional>
 #include <optional>
 #include <string>
@@ -40,23 +39,6 @@ using guest::Request;
 
 constexpr std::uint32_t kPage = 4096;
 
-// A parameter of the module while it lives.
-class Parameter {
-  public:
-    Parameter(const std::string& name, unsigned value)
-        : path_("/sys/module/nlmmap/parameters/" + name) {
-        std::ifstream(path_) >> before_;
-        std::ofstream(path_) << value << std::flush;
-    }
-    Parameter(const Parameter&) = delete;
-    Parameter& operator=(const Parameter&) = delete;
-    ~Parameter() { std::ofstream(path_) << before_ << std::flush; }
-
-  private:
-    std::string path_;
-    unsigned before_ = 0;
-};
-
 // A pipe whose bytes are events that one process tells another.
 class Events {
   public:
@@ -72,12 +54,13 @@ class Events {
         close(ends_[1]);
     }
     void tell() const { EXPECT_EQ(write(ends_[1], "", 1), 1); }
-    // False if it was not told so often in half a minute.
+    // False if it was not told so often in half a minute of patience().
     bool told(unsigned times) const {
         for (; times != 0; --times) {
             char byte = 0;
             pollfd one{.fd = ends_[0], .events = POLLIN, .revents = 0};
-            if (poll(&one, 1, 30000) != 1 || read(ends_[0], &byte, 1) != 1) {
+            if (poll(&one, 1, 30000 * static_cast<int>(patience())) != 1 ||
+                read(ends_[0], &byte, 1) != 1) {
                 return false;
             }
         }
@@ -236,7 +219,7 @@ TEST_P(Exhaustion, OfTheModulesTimeLetsOthersGoOn) {
     ASSERT_TRUE(events_.told(4));
     Witness witness(name_, all_);
     guest::Order part = all_;
-    part.count = 100;
+    part.count = 200;
     for (part.first_number = 0; part.first_number < all_.count; part.first_number += part.count) {
         as_user(guest::kSomebodyElse, [&] {
             RawMember member(name_, 4 * kPage);

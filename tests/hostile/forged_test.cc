@@ -270,6 +270,41 @@ TEST_P(Forging, BesideRequestsHurtsNobody) {
     });
 }
 
+// Right when it is tested, wrong when it is taken: harmless if that is one look.
+// Without messages, which would keep the forger's CPU from forging.
+TEST_P(Forging, BetweenTwoLooksHurtsNobody) {
+    attack([&] {
+        OwnRing ring(kPage);
+        std::atomic<bool> stop{false};
+        std::thread forger([&] {
+            const guest::OnCpu here(1);
+            while (!stop) {
+                const std::uint64_t produced =
+                    __atomic_load_n(&ring.producer_words().position, __ATOMIC_RELAXED);
+                for (int i = 0; i < 16; ++i) {
+                    store<std::uint64_t>(ring.consumer(), produced);
+                    store<std::uint64_t>(ring.consumer(), produced + (std::uint64_t{1} << 40));
+                }
+            }
+        });
+        {
+            const guest::OnCpu here(0);
+            for (Rounds rounds(2000, std::chrono::milliseconds(500)); rounds.next();) {
+                for (const guest::Reply& reply : ring.socket().info().replies) {
+                    EXPECT_LE(reply.get<std::uint64_t>(NLMMAP_A_CONSUMED).value(),
+                              reply.get<std::uint64_t>(NLMMAP_A_PRODUCED).value())
+                        << "the kernel took a position that it had not tested";
+                }
+            }
+        }
+        stop = true;
+        forger.join();
+        __atomic_store_n(&ring.consumer_words().position, 0, __ATOMIC_RELEASE);
+        expect_sane(ring);
+        expect_honesty_to_be_rewarded(ring);
+    });
+}
+
 // A position in the middle of a record is a step forward over what was produced:
 // it is taken. What lies behind it is not overwritten, whatever is published.
 TEST_P(Forging, AnyByteAsPositionGivesBackThatFarAndNoFurther) {

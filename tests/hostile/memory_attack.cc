@@ -208,7 +208,7 @@ void OwnRing::unmap() {
 void OwnRing::join(const std::string& group) {
     guest::Outcome outcome = socket_.join(group);
     // What flows from another group may leave no room for the notice.
-    while (outcome.error == EAGAIN) {
+    for (int tries = 0; outcome.error == EAGAIN && tries < 1000; ++tries) {
         __atomic_store_n(&consumer_words().position,
                          __atomic_load_n(&producer_words().position, __ATOMIC_ACQUIRE),
                          __ATOMIC_RELEASE);
@@ -286,7 +286,8 @@ Mapped mapped_at(const void* address) {
 
 std::string rights_gained(const void* at, std::size_t bytes, bool writable) {
     const auto begin = reinterpret_cast<std::uintptr_t>(at);
-    std::vector<std::string> forbidden{"ex", "me"};
+    // Executed, locked, growing, merged.
+    std::vector<std::string> forbidden{"ex", "me", "lo", "gd", "mg"};
     if (!writable) {
         forbidden.insert(forbidden.end(), {"wr", "mw"});
     }

@@ -193,8 +193,8 @@ std::vector<Mapped> mappings();
 Mapped mapped_at(const void* address);
 
 // "" or what a part of a ring that is still mapped may do that it must not:
-// execution, and writing where the kernel writes, now or by a later mprotect();
-// or lacks: no growth, no dump, shared.
+// execution, and writing where the kernel writes, now or by a later mprotect(); being
+// locked, growing, being merged; or what it lacks: no expansion, no dump, shared.
 std::string rights_gained(const void* at, std::size_t bytes, bool writable);
 
 // Pages that are free in the whole machine.

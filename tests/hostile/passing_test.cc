@@ -70,9 +70,9 @@ class Passing : public Attack {
     void TearDown() override {
         close(way_[0]);
         close(way_[1]);
-        EXPECT_TRUE(guest::eventually(
-            [&] { return members_of(open_name_) == 0 && members_of(closed_name_) == 0; }))
-            << "a socket that everybody closed is still a member";
+        EXPECT_TRUE(guest::eventually([&] {
+            return members_of(open_name_) == 0 && members_of(closed_name_) == 0;
+        })) << "a socket that everybody closed is still a member";
         neighbour_.expect_unharmed();
         expect_nothing_left(0);
     }
@@ -199,8 +199,7 @@ TEST_P(Passing, AProcessMayTakeASocketOnlyFromWhomItMayDebug) {
             if (process < 0) {
                 throw std::system_error(errno, std::system_category(), "pidfd_open");
             }
-            const int taken =
-                static_cast<int>(syscall(SYS_pidfd_getfd, process, number, 0));
+            const int taken = static_cast<int>(syscall(SYS_pidfd_getfd, process, number, 0));
             const int error = errno;
             close(process);
             errno = error;

@@ -375,6 +375,7 @@ TEST_P(Race, OfSleepersAgainstCloseEndsAllOfThem) {
             const guest::Way way = ways[rounds.begun() % ways.size()];
             RawMember member(group(), kPage);
             std::vector<std::unique_ptr<guest::Sleeper>> sleepers;
+            sleepers.reserve(kThreads);
             for (int i = 0; i < kThreads - 2; ++i) {
                 sleepers.push_back(guest::Sleeper::make(way, member.socket.fd()));
             }

@@ -82,7 +82,7 @@ keep_symbols() {
 # they compare as strings do.
 symbolise() {
     awk '
-        NR == FNR { address[++known] = $1; name[known] = $3 " " $4; next }
+        FILENAME == "/tmp/symbols" { address[++known] = $1; name[known] = $3 " " $4; next }
         match($0, /0x?[0-9a-f]+$/) && known && /^ +\[<|^ +0x/ {
             at = substr($0, RSTART + 2)
             found = 0
@@ -96,13 +96,15 @@ symbolise() {
         { print }' /tmp/symbols -
 }
 
-# leaks: true if kmemleak found memory that nothing points to.
+# leaks: true if kmemleak found memory that nothing points to, or does not tell.
 leaks() {
     # An object is reported when two scans did not find it, and it is five
     # seconds old when the second begins.
-    echo scan >/sys/kernel/debug/kmemleak
+    echo "kmemleak does not scan any more" >/tmp/leaks
+    echo scan >/sys/kernel/debug/kmemleak || return 0
     sleep 6
-    echo scan >/sys/kernel/debug/kmemleak
-    symbolise </sys/kernel/debug/kmemleak >/tmp/leaks
-    [ -s /tmp/leaks ]
+    echo scan >/sys/kernel/debug/kmemleak || return 0
+    cat /sys/kernel/debug/kmemleak >/tmp/found || return 0
+    symbolise </tmp/found >/tmp/leaks
+    [ -s /tmp/found ]
 }

@@ -16,7 +16,7 @@ fail() {
     exit 1
 }
 
-nlmmap-demo stream --processes 1500 --latency-ms 1500 --hold-events 200 --workload /bin/workload --leaf /bin/leaf \
+nlmmap-demo stream --processes 1500 --latency-ms $((1500 * ${NLMMAP_PATIENCE:-1})) --hold-events 200 --workload /bin/workload --leaf /bin/leaf \
     --json /tmp/demo.json
 # The JSON is one line.
 published=$(sed -n 's/.*"published":{[^}]*"total":\([0-9]*\).*/\1/p' /tmp/demo.json)

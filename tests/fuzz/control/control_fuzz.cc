@@ -48,6 +48,7 @@ std::string name_of_test(const testing::TestParamInfo<Who>& who) { return name_o
 
 std::vector<Program> corpus() {
     std::vector<Program> programs;
+    programs.reserve(the_session()->corpus().size());
     for (const auto& [name, program] : the_session()->corpus()) {
         programs.push_back(program);
     }

@@ -18,6 +18,7 @@
 #include <system_error>
 #include <utility>
 
+#include "tests/fuzz/control/answer.h"
 #include "tests/fuzz/control/grammar.h"
 
 namespace fuzz {
@@ -37,51 +38,6 @@ sockaddr_nl netlink_address(std::uint64_t port, std::uint64_t groups) {
     address.nl_pid = static_cast<std::uint32_t>(port);
     address.nl_groups = static_cast<std::uint32_t>(groups);
     return address;
-}
-
-// The attribute's payload; empty if it is not there.
-std::vector<Bytes> attributes_of(const Bytes& bytes, std::size_t at, std::uint16_t type) {
-    std::vector<Bytes> found;
-    while (at + sizeof(nlattr) <= bytes.size()) {
-        nlattr header{};
-        std::memcpy(&header, bytes.data() + at, sizeof(header));
-        if (header.nla_len < NLA_HDRLEN || at + header.nla_len > bytes.size()) {
-            break;
-        }
-        if ((header.nla_type & NLA_TYPE_MASK) == type) {
-            const auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(at);
-            found.emplace_back(begin + NLA_HDRLEN, begin + header.nla_len);
-        }
-        at += NLA_ALIGN(header.nla_len);
-    }
-    return found;
-}
-
-std::string sentence_of(const Bytes& payload, std::uint16_t flags) {
-    if ((flags & NLM_F_ACK_TLVS) == 0 || payload.size() < sizeof(nlmsgerr)) {
-        return {};
-    }
-    std::size_t at = sizeof(nlmsgerr);
-    nlmsgerr error{};
-    std::memcpy(&error, payload.data(), sizeof(error));
-    if ((flags & NLM_F_CAPPED) == 0 && error.msg.nlmsg_len > NLMSG_HDRLEN) {
-        at += ((std::size_t{error.msg.nlmsg_len} + 3) & ~std::size_t{3}) - NLMSG_HDRLEN;
-    }
-    const auto found = attributes_of(payload, at, NLMSGERR_ATTR_MSG);
-    if (found.empty()) {
-        return {};
-    }
-    const auto* text = reinterpret_cast<const char*>(found[0].data());
-    return {text, strnlen(text, found[0].size())};
-}
-
-std::uint32_t u32_of(const Bytes& payload, std::uint16_t type) {
-    std::uint32_t value = 0;
-    const auto found = attributes_of(payload, 0, type);
-    if (!found.empty() && found[0].size() == sizeof(value)) {
-        std::memcpy(&value, found[0].data(), sizeof(value));
-    }
-    return value;
 }
 
 }  // namespace
@@ -254,7 +210,11 @@ void Executor::address(const Slot& slot, const Step& step, bool connecting) {
             slot.endpoint->state.known = false;
         }
     } else if (connect(slot.fd, generic, sizeof(to)) == 0) {
-        slot.endpoint->state.to_kernel = to.nl_pid == 0;
+        SocketState& state = slot.endpoint->state;
+        state.to_kernel = to.nl_pid == 0;
+        // A connected socket hears its peer alone: what else is asked there is carried out, and
+        // not answered.
+        state.known = state.known && state.to_kernel;
     }
 }
 

@@ -94,17 +94,9 @@ Bytes Mutator::bytes(std::size_t most) {
     return some;
 }
 
-Value Mutator::value(std::uint16_t type, int depth) {
+Value Mutator::value(std::uint16_t type) {
     const Form form = type < kAttributes.size() ? kAttributes[type].form : Form::none;
     Value value;
-    if (depth > 0 && one_in(12)) {
-        value.kind = Value::Kind::nest;
-        for (std::size_t i = below(4); i > 0; --i) {
-            value.nested.push_back(
-                attribute(static_cast<std::uint16_t>(below(NLMMAP_A_MAX + 2)), depth - 1));
-        }
-        return value;
-    }
     if (form == Form::name || one_in(16)) {
         value.kind = one_in(8) ? Value::Kind::text : Value::Kind::str;
         value.bytes = as_bytes(any_of(kGroups));
@@ -142,7 +134,16 @@ Value Mutator::value(std::uint16_t type, int depth) {
 }
 
 Attribute Mutator::attribute(std::uint16_t type, int depth) {
-    Attribute attribute{.type = type, .value = value(type, depth), .length = std::nullopt};
+    Attribute attribute{.type = type};
+    if (depth > 0 && one_in(12)) {
+        attribute.value.kind = Value::Kind::nest;
+        for (std::size_t i = below(4); i > 0; --i) {
+            attribute.nested.push_back(
+                this->attribute(static_cast<std::uint16_t>(below(NLMMAP_A_MAX + 2)), depth - 1));
+        }
+    } else {
+        attribute.value = value(type);
+    }
     if (attribute.value.kind == Value::Kind::nest ? !one_in(4) : one_in(40)) {
         attribute.type |= NLA_F_NESTED;
     }
@@ -305,9 +306,10 @@ Program Mutator::generate() {
     return program;
 }
 
-void Mutator::mutate_value(Value& value) {
-    if (value.kind == Value::Kind::nest && !value.nested.empty() && !one_in(4)) {
-        mutate_value(value.nested[below(value.nested.size())].value);
+void Mutator::mutate_value(Attribute& attribute) {
+    Value& value = attribute.value;
+    if (!attribute.nested.empty() && !one_in(4)) {
+        mutate_value(attribute.nested[below(attribute.nested.size())]);
     } else if (value.kind == Value::Kind::group) {
         value.number = below(kGroupCount);
     } else if (!value.bytes.empty() && one_in(2)) {
@@ -370,7 +372,7 @@ void Mutator::mutate_message(Message& message) {
             break;
         default:
             if (!attributes.empty()) {
-                mutate_value(attributes[at].value);
+                mutate_value(attributes[at]);
             }
     }
 }

@@ -32,14 +32,14 @@ class Mutator {
     std::uint64_t number();
     std::uint16_t flags();
     Bytes bytes(std::size_t most);
-    Value value(std::uint16_t type, int depth);
+    Value value(std::uint16_t type);
     Attribute attribute(std::uint16_t type, int depth);
     Message message();
     Message proper_message();
     Step step();
     void prepare(Program& program);
     void mutate_message(Message& message);
-    void mutate_value(Value& value);
+    void mutate_value(Attribute& attribute);
     void mutate_step(Step& step);
 
     std::mt19937_64 random_;

@@ -74,7 +74,7 @@ void put_attribute(std::string& text, const Attribute& attribute) {
     const KindName& kind = kind_of(value);
     if (kind.kind == Value::Kind::nest) {
         text += "[ ";
-        for (const Attribute& inner : value.nested) {
+        for (const Attribute& inner : attribute.nested) {
             put_attribute(text, inner);
             text += ' ';
         }
@@ -131,7 +131,7 @@ void append_attribute(Bytes& bytes, const Attribute& attribute, const GroupIds& 
         const std::uint32_t id = groups.empty() ? 0 : groups[value.number % groups.size()];
         append(payload, &id, sizeof(id));
     } else if (kind.kind == Value::Kind::nest) {
-        for (const Attribute& inner : value.nested) {
+        for (const Attribute& inner : attribute.nested) {
             append_attribute(payload, inner, groups);
         }
     } else if (kind.bytes != 0) {
@@ -202,18 +202,8 @@ Bytes from_hex(std::string_view text) {
     return bytes;
 }
 
-Attribute take_attribute(Words& words);
-
-Value take_value(std::string_view text, Words& words) {
+Value take_value(std::string_view text) {
     Value value;
-    if (text == "[") {
-        value.kind = Value::Kind::nest;
-        while (words.peek() != "]") {
-            value.nested.push_back(take_attribute(words));
-        }
-        words.next();
-        return value;
-    }
     const std::size_t colon = text.find(':');
     if (colon == std::string_view::npos) {
         throw std::runtime_error("'" + std::string(text) + "' lacks its kind");
@@ -262,7 +252,16 @@ Attribute take_attribute(Words& words) {
     const auto* rule = std::ranges::find(kAttributes, head, &AttributeRule::name);
     attribute.type = static_cast<std::uint16_t>(
         attribute.type | (rule != kAttributes.end() ? rule->type : number(head)));
-    attribute.value = take_value(std::string_view(word).substr(equals + 1), words);
+    const std::string_view value = std::string_view(word).substr(equals + 1);
+    if (value != "[") {
+        attribute.value = take_value(value);
+        return attribute;
+    }
+    attribute.value.kind = Value::Kind::nest;
+    while (words.peek() != "]") {
+        attribute.nested.push_back(take_attribute(words));
+    }
+    words.next();
     return attribute;
 }
 

@@ -22,20 +22,18 @@ using Bytes = std::vector<std::byte>;
 
 inline constexpr unsigned kSlots = 4;
 
-struct Attribute;
-
 struct Value {
     enum class Kind { hex, u8, u16, u32, u64, str, text, group, nest };
     Kind kind = Kind::hex;
-    std::uint64_t number = 0;         // u8 to u64; group: its index, see grammar.h
-    Bytes bytes{};                    // hex; str (a NUL is added) and text (none is)
-    std::vector<Attribute> nested{};  // nest
+    std::uint64_t number = 0;  // u8 to u64; group: its index, see grammar.h
+    Bytes bytes{};             // hex; str (a NUL is added) and text (none is)
 };
 
 struct Attribute {
     std::uint16_t type = 0;  // with NLA_F_*
-    Value value;
+    Value value{};
     std::optional<std::uint16_t> length{};  // what nla_len says, if it lies
+    std::vector<Attribute> nested{};        // of a nest
 };
 
 struct Message {

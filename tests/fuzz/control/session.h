@@ -38,8 +38,9 @@ void PrintTo(Who who, std::ostream* out);  // NOLINT: GoogleTest looks for this 
 // /etc/fuzz.conf, lines of NAME=VALUE; all of them may be missing.
 struct Options {
     std::uint64_t seed = 1;           // SEED
-    std::chrono::seconds seconds{0};  // SECONDS: of new inputs, in all
-    std::string journal;              // JOURNAL: a file that is told each input, and which are new
+    std::chrono::seconds seconds{0};  // SECONDS: of new inputs, in all; else a bounded number
+    std::uint64_t most_batches = 1ULL << 40;
+    std::string journal;  // JOURNAL: a file that is told each input, and which are new
 };
 Options read_options();
 

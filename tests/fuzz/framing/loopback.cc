@@ -164,9 +164,9 @@ class Ring {
             demand(false, "what is too large is refused");
         }
         // Asking moves the kernel on, so it is not always asked.
-        const std::optional<bool> expected = ask ? std::optional(fits(bytes.size())) : std::nullopt;
+        const bool expected = ask && fits(bytes.size());
         const bool accepted = kernel_.publish(bytes, group());
-        demand(!expected || accepted == *expected, "there is room exactly where it is free");
+        demand(!ask || accepted == expected, "there is room exactly where it is free");
         if (accepted)
             came(std::move(bytes));
         else

@@ -163,6 +163,10 @@
  *   NLM_F_DUMP all groups of the network namespace. Anybody may ask.
  *   Answers: NLMMAP_MSG_GROUP. EBUSY as above.
  *
+ * The core's own rules hold, too: a dump that is asked for while the socket's
+ * receive buffer is full is ENOBUFS without a sentence, and a socket that
+ * connect()ed to another port gets no answers.
+ *
  * Without a ring
  * ==============
  * A plain socket of the family hears the same groups: bind(), then
