@@ -75,7 +75,7 @@ static int nlmmap_ops_recvmsg(struct socket *sock, struct msghdr *msg, size_t le
 	struct nlmmap_socket *socket = nlmmap_socket_of(sock);
 
 	if (socket->attached)
-		return nlmmap_attached_recvmsg(socket->attached);
+		return nlmmap_attached_recvmsg(socket->attached, len, flags);
 	return nlmmap_base->recvmsg(sock, msg, len, flags);
 }
 

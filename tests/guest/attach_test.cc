@@ -177,8 +177,8 @@ TEST(Attach, AnOverflowIsCountedWhereItHappenedAndTheNextBurstArrivesWhole) {
                     if (record->header.len == 0) {
                         EXPECT_TRUE(record->header.flags & NLMMAP_RECORD_LOST);
                         EXPECT_FALSE(record->header.flags & NLMMAP_RECORD_LOST_UNKNOWN);
-                        expected += static_cast<std::uint32_t>(attached.ring.missing() -
-                                                               missing_before);
+                        expected +=
+                            static_cast<std::uint32_t>(attached.ring.missing() - missing_before);
                         told = true;
                         continue;
                     }
@@ -189,7 +189,8 @@ TEST(Attach, AnOverflowIsCountedWhereItHappenedAndTheNextBurstArrivesWhole) {
                 // Also what asks the kernel to go on, where it waits for room.
                 poll_now(attached.socket.fd(), POLLIN);
                 return expected == number;
-            })) << expected << " of " << number;
+            })) << expected
+                << " of " << number;
             EXPECT_TRUE(told) << "nothing was lost, so this tests nothing";
             EXPECT_EQ(socket_drops(attached.socket.inode()),
                       static_cast<std::int64_t>(attached.ring.missing()));

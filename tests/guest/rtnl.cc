@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 namespace guest {
 namespace {
@@ -41,8 +42,8 @@ RawSocket family_socket(int protocol, int rcvbuf_bytes) {
         bind(opened.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
         fail("opening a netlink socket");
     }
-    if (rcvbuf_bytes != 0 && setsockopt(opened.fd(), SOL_SOCKET, SO_RCVBUF, &rcvbuf_bytes,
-                                        sizeof(rcvbuf_bytes)) != 0) {
+    if (rcvbuf_bytes != 0 &&
+        setsockopt(opened.fd(), SOL_SOCKET, SO_RCVBUF, &rcvbuf_bytes, sizeof(rcvbuf_bytes)) != 0) {
         fail("SO_RCVBUF");
     }
     return opened;
@@ -80,6 +81,9 @@ RawAttached::RawAttached(int protocol, std::uint32_t ring_bytes, std::uint32_t f
                          int rcvbuf_bytes)
     : socket(attached_socket(protocol, ring_bytes, flags, rcvbuf_bytes)),
       ring(socket, ring_bytes) {}
+
+RawAttached::RawAttached(RawSocket attached_socket, std::uint32_t ring_bytes)
+    : socket(std::move(attached_socket)), ring(socket, ring_bytes) {}
 
 void RawAttached::listen(std::uint32_t group) {
     if (const int error = socket.add_membership(group)) {

@@ -25,6 +25,8 @@ std::uint64_t attached_counter(int fd, std::uint16_t attribute);
 struct RawAttached {
     explicit RawAttached(int protocol, std::uint32_t ring_bytes = 1 << 20, std::uint32_t flags = 0,
                          int rcvbuf_bytes = 0);
+    // Maps the ring of a socket that is attached already.
+    RawAttached(RawSocket attached_socket, std::uint32_t ring_bytes);
     // Joins one of the family's groups.
     void listen(std::uint32_t group);
     // Waits until the ring is readable; false after half a minute.

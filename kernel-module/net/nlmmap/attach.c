@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A ring under a socket of another netlink family: how it comes there, what the
- * socket's operations do then, and how it goes. drain.c fills it.
+ * socket's operations do then, and how it goes. drain.c and serve.c fill it.
  *
  * Lifetimes: the callbacks find a struct nlmmap_attached in the sockets' hash,
  * under RCU. Release takes it out of there, restores the callbacks, sets @dead,
@@ -13,21 +13,28 @@
 #include <linux/compat.h>
 #include <linux/cred.h>
 #include <linux/delay.h>
+#include <linux/fs.h>
 #include <linux/net.h>
 #include <linux/netlink.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include <linux/user_namespace.h>
+#include <linux/wait.h>
 #include <net/sock.h>
 
 #include "attach.h"
 #include "drain.h"
 #include "override.h"
+#include "serve.h"
 #include "socket.h"
 
-/* How often sleepers in recvmsg() are woken, one each time. */
-#define NLMMAP_EXPEL_ROUNDS	100
+/* How long one who was woken in recvmsg() has to leave, in about milliseconds, and
+ * how many may not have left.
+ */
+#define NLMMAP_EXPEL_TRIES	100
+#define NLMMAP_EXPEL_FAILURES	3
 
 bool nlmmap_attach_unprivileged;
 
@@ -51,6 +58,14 @@ __poll_t nlmmap_attached_poll(struct nlmmap_attached *attached, __poll_t mask)
 	return mask;
 }
 
+/* May whoever has the credentials @cred, and runs now, see no more than @other? */
+static bool nlmmap_cred_is_within(const struct cred *cred, const struct cred *other)
+{
+	return cred == other ||
+	       (current_in_userns(other->user_ns) &&
+		cap_issubset(cred->cap_effective, other->cap_effective));
+}
+
 /**
  * nlmmap_attached_sendmsg - send, and serve what came of it
  * @attached: not released
@@ -59,6 +74,10 @@ __poll_t nlmmap_attached_poll(struct nlmmap_attached *attached, __poll_t mask)
  *
  * So an answer is in the ring when sendmsg() returns, as it would be in the
  * queue.
+ *
+ * A dump goes on with the credentials of the last who sent. While one may be
+ * under way they never become more: a privileged program that happens to send
+ * on a shared descriptor does not lend its rights to somebody else's dump.
  *
  * Context: process.
  * Return: what netlink's own returns.
@@ -73,7 +92,8 @@ int nlmmap_attached_sendmsg(struct nlmmap_attached *attached, struct msghdr *msg
 
 	spin_lock_irq(&attached->lock);
 	list_add(&sending.node, &attached->sending);
-	swap(attached->cred, cred);
+	if (!attached->busy || nlmmap_cred_is_within(cred, attached->cred))
+		swap(attached->cred, cred);
 	WRITE_ONCE(attached->compat, in_compat_syscall());
 	spin_unlock_irq(&attached->lock);
 	put_cred(cred);
@@ -84,51 +104,114 @@ int nlmmap_attached_sendmsg(struct nlmmap_attached *attached, struct msghdr *msg
 	list_del(&sending.node);
 	busy = attached->busy;
 	spin_unlock_irq(&attached->lock);
-	/* If there is more the work item, which was queued, does it. */
 	if (busy)
-		nlmmap_drain_serve(attached);
+		nlmmap_serve(attached);
+	return err;
+}
+
+/* Sleeps as netlink's recvmsg() does, until the ring is readable. */
+static int nlmmap_attached_wait(struct nlmmap_attached *attached, int flags)
+{
+	struct sock *sk = attached->sock->sk;
+	long timeout = sock_rcvtimeo(sk, flags & MSG_DONTWAIT);
+	DEFINE_WAIT_FUNC(wait, woken_wake_function);
+	int err;
+
+	/* Before the ring is armed, so that no wake-up is missed. */
+	add_wait_queue(sk_sleep(sk), &wait);
+	for (;;) {
+		err = 0;
+		if (nlmmap_attached_poll(attached, 0))
+			break;
+		/* What was sent before is there, as it would be in the queue,
+		 * though the work item may not have come to it yet.
+		 */
+		if (!skb_queue_empty_lockless(&sk->sk_receive_queue)) {
+			nlmmap_serve(attached);
+			if (nlmmap_attached_poll(attached, 0))
+				break;
+		}
+		err = -EAGAIN;
+		if (!timeout)
+			break;
+		err = sock_intr_errno(timeout);
+		if (signal_pending(current))
+			break;
+		timeout = wait_woken(&wait, TASK_INTERRUPTIBLE, timeout);
+	}
+	remove_wait_queue(sk_sleep(sk), &wait);
 	return err;
 }
 
 /**
  * nlmmap_attached_recvmsg - what recvmsg() answers
  * @attached: not released
+ * @len: room for so many bytes
+ * @flags: MSG_*
  *
- * Return: -EBUSY: what it would have read is in the ring.
+ * Context: process, may sleep.
+ * Return: for a look at nothing, 0 when the ring is readable, or why it was
+ * not waited for; else -EBUSY: what it would have read is in the ring.
  */
-int nlmmap_attached_recvmsg(struct nlmmap_attached *attached)
+int nlmmap_attached_recvmsg(struct nlmmap_attached *attached, size_t len, int flags)
 {
+	if (!len && (flags & (MSG_PEEK | MSG_TRUNC | MSG_OOB)) == MSG_PEEK)
+		return nlmmap_attached_wait(attached, flags);
 	pr_info_once("recvmsg() answers EBUSY on a netlink socket with a ring: call nlmmap_recvmsg(), or run the program by `nlmmap run`\n");
 	return -EBUSY;
 }
 
+/* Does anybody wait for one message alone, as recvmsg() does? */
 static bool nlmmap_attached_has_sleeper(const struct sock *sk)
 {
-	bool has;
+	const struct wait_queue_entry *entry;
+	struct socket_wq *wq;
+	bool has = false;
 
 	rcu_read_lock();
-	has = skwq_has_sleeper(rcu_dereference(sk->sk_wq));
+	wq = rcu_dereference(sk->sk_wq);
+	spin_lock_irq(&wq->wait.lock);
+	list_for_each_entry(entry, &wq->wait.head, entry)
+		has |= entry->flags & WQ_FLAG_EXCLUSIVE;
+	spin_unlock_irq(&wq->wait.lock);
 	rcu_read_unlock();
 	return has;
 }
 
-/* Who sleeps in recvmsg() since before the attach would sleep for ever. Each
- * time one of them takes the error.
+/* Who came to netlink's recvmsg() before the attach and sleeps there would sleep
+ * for ever. Each time one of them takes the error.
  */
 static void nlmmap_attached_expel(struct nlmmap_attached *attached)
 {
 	struct sock *sk = attached->sock->sk;
-	int rounds = NLMMAP_EXPEL_ROUNDS;
+	int failures = 0;
 
-	while (rounds-- && nlmmap_attached_has_sleeper(sk)) {
+	/* Who came there got a reference to the file before, unless nobody else
+	 * had one: the caller's descriptor and the caller have the two. The
+	 * barrier pairs with the one in getting it.
+	 */
+	smp_mb();
+	if (file_count(attached->sock->file) <= 2)
+		return;
+	/* Until he has left, or sleeps. */
+	synchronize_rcu_tasks();
+
+	/* The error is for them, not for who serves. */
+	mutex_lock(&attached->serving);
+	while (failures < NLMMAP_EXPEL_FAILURES && nlmmap_attached_has_sleeper(sk)) {
+		int tries = NLMMAP_EXPEL_TRIES;
+
 		/* Another error does as well. */
 		cmpxchg(&sk->sk_err, 0, EBUSY);
 		nlmmap_base_data_ready(sk);
-		usleep_range(500, 1000);
-		/* Nobody took it: nobody sleeps there. */
-		if (cmpxchg(&sk->sk_err, EBUSY, 0) == EBUSY)
-			break;
+		while (READ_ONCE(sk->sk_err) == EBUSY && tries--)
+			usleep_range(500, 1000);
+		/* A signal woke him first, or it was an exclusive epoll. */
+		if (READ_ONCE(sk->sk_err) == EBUSY)
+			failures++;
 	}
+	cmpxchg(&sk->sk_err, EBUSY, 0);
+	mutex_unlock(&attached->serving);
 }
 
 /**
@@ -180,7 +263,7 @@ static struct nlmmap_attached *nlmmap_attached_alloc(struct socket *sock)
 	attached->compat = in_compat_syscall();
 	attached->drops = (u32)atomic_read(&sock->sk->sk_drops);
 	mutex_init(&attached->serving);
-	INIT_WORK(&attached->work, nlmmap_drain_work);
+	INIT_WORK(&attached->work, nlmmap_serve_work);
 	spin_lock_init(&attached->lock);
 	INIT_LIST_HEAD(&attached->sending);
 	return attached;
@@ -206,7 +289,8 @@ struct nlmmap_socket *nlmmap_attach(struct sk_buff *skb, struct socket *sock,
 	int err;
 
 	if (!READ_ONCE(nlmmap_attach_unprivileged) && !netlink_capable(skb, CAP_NET_ADMIN)) {
-		NL_SET_ERR_MSG(extack, "attaching takes CAP_NET_ADMIN, or the module's parameter attach_unprivileged");
+		NL_SET_ERR_MSG(extack,
+			       "attaching takes CAP_NET_ADMIN, or the module's attach_unprivileged");
 		return ERR_PTR(-EPERM);
 	}
 	if (sock->sk->sk_family != PF_NETLINK) {
@@ -241,6 +325,8 @@ struct nlmmap_socket *nlmmap_attach(struct sk_buff *skb, struct socket *sock,
 		goto err_free;
 	}
 	nlmmap_attached_expel(attached);
+	/* So that a burst which comes right now is drained in line. */
+	nlmmap_serve(attached);
 	return socket;
 
 err_free:

@@ -29,12 +29,12 @@ struct user_namespace;
  * @user_ns: whose uids and gids the reader sees
  * @saved_data_ready: sk_data_ready before
  * @saved_error_report: sk_error_report before
- * @serving: held by whoever serves, see drain.c
+ * @serving: held by whoever serves, see serve.c
  * @work: serves in process context
  * @lock: guards all that follows
  * @sending: struct nlmmap_sending of each sendmsg() under way
- * @cred: of the last who sent; the callbacks of dumps ask for them
- * @published: the head of the queue if it is in the ring already
+ * @cred: as whom dumps go on, see nlmmap_attached_sendmsg()
+ * @published: what who serves has netlink look at, in the ring already
  * @drops: what of sk_drops is in the ring's account
  * @overruns: times that the source said ENOBUFS since the accounts were closed
  * @error: an errno that recvmsg() would have told, to be told; 0: none
@@ -43,6 +43,7 @@ struct user_namespace;
  * @copying: a record is being filled without the lock
  * @stalled: the ring has no room for the queue's head
  * @lost_nearby: what is lost is counted, its place not known
+ * @lost_unknown: what is lost is not counted, no record has said so
  * @lost_untold: what is lost is counted, no record has said so
  * @dead: the socket is being released
  */
@@ -52,9 +53,11 @@ struct nlmmap_attached {
 	struct user_namespace *user_ns;
 	void (*saved_data_ready)(struct sock *sk);
 	void (*saved_error_report)(struct sock *sk);
+	/* Orders those who serve; sleeps as long as a part of a dump takes. */
 	struct mutex serving;
 	struct work_struct work;
 
+	/* Interrupts off; see drain.c. Guards all that follows. */
 	spinlock_t lock;
 	struct list_head sending;
 	const struct cred *cred;
@@ -67,6 +70,7 @@ struct nlmmap_attached {
 	bool copying;
 	bool stalled;
 	bool lost_nearby;
+	bool lost_unknown;
 	bool lost_untold;
 	bool dead;
 };
@@ -89,7 +93,7 @@ struct nlmmap_socket *nlmmap_attach(struct sk_buff *skb, struct socket *sock,
 void nlmmap_attached_free(struct nlmmap_attached *attached);
 int nlmmap_attached_sendmsg(struct nlmmap_attached *attached,
 			    struct msghdr *msg, size_t len);
-int nlmmap_attached_recvmsg(struct nlmmap_attached *attached);
+int nlmmap_attached_recvmsg(struct nlmmap_attached *attached, size_t len, int flags);
 __poll_t nlmmap_attached_poll(struct nlmmap_attached *attached, __poll_t mask);
 
 #endif /* _NLMMAP_ATTACH_H */

@@ -42,7 +42,7 @@ static const struct nla_policy nlmmap_group_policy[NLMMAP_A_GROUP_ID + 1] = {
 static const struct nla_policy nlmmap_empty_policy[1];
 
 #define NLMMAP_FEATURES	(NLMMAP_FEATURE_TIME | NLMMAP_FEATURE_CREDENTIALS | \
-			 NLMMAP_FEATURE_ATTACH)
+			 NLMMAP_FEATURE_ATTACH | NLMMAP_FEATURE_WAIT)
 
 /* What a NLMMAP_MSG_SOCKET needs without its groups, generously. */
 #define NLMMAP_ANSWER_BYTES	512

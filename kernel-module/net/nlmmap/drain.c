@@ -8,86 +8,60 @@
  * room, however long the burst and whoever sends it from wherever.
  *
  * In line is not enough for everything; the rest is served, in process context,
- * by the work item or at the end of the socket's own sendmsg():
- *
- *  - Dumps. Netlink makes a dump's next part while recvmsg() takes one, with
- *    the receiver's credentials, and not from an empty queue. So who serves
- *    puts a datagram into the ring, leaves it queued without its charge, lets
- *    netlink's own recvmsg() peek at it, which makes the next part, and only
- *    then takes it off. The credentials are those of the last who sent.
- *  - Congestion. Netlink drops everything, and lets senders sleep, until its
- *    own recvmsg() finds the queue empty: a peek does. Blocking senders need
- *    that after any message of theirs.
- *  - Datagrams that take too long to copy with interrupts off.
- *
+ * by the work item or at the end of the socket's own sendmsg(): see serve.c.
  * While something waits to be served, @busy keeps all behind it queued: order
- * holds, and the core's buffer is what a burst has.
+ * holds, and the core's buffer is what a burst has. Who sets it queues the
+ * work, or it would be for ever.
  *
  * When the ring has no room, datagrams stay in the socket's queue (@stalled)
  * until the reader has made room and says so by poll(). What overflows that is
  * dropped by the core, which counts in sk_drops and says ENOBUFS. Once it said
- * so it drops all until the queue is empty: that is the place of the loss.
+ * so it drops all until the queue is empty: that is the place of the loss. Under
+ * NETLINK_NO_ENOBUFS it says nothing and drops what finds no room just then: the
+ * loss lies somewhere before the place where the queue is empty.
  *
  * Locks: @serving orders those who serve; it is held over netlink's recvmsg(),
  * which may take rtnl and anything else that a dump takes. @lock, with
  * interrupts off, nests inside the senders' locks and outside the queue's lock
- * and the ring's. The ring has one producer at a time: who holds @lock, or, while
- * @copying, who serves.
+ * and the ring's.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
-#include <linux/cred.h>
 #include <linux/mm.h>
-#include <linux/net.h>
 #include <linux/netlink.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/skbuff.h>
-#include <linux/uidgid.h>
-#include <linux/uio.h>
+#include <linux/workqueue.h>
 #include <net/sock.h>
 
 #include "attach.h"
 #include "drain.h"
+#include "fill.h"
 #include "override.h"
 #include "socket.h"
-
-/* What a reader of netlink's would bring: netlink sizes dumps by it. */
-#define NLMMAP_PEEK_BYTES	32768
-
-/* Longer datagrams are copied with interrupts on. */
-#define NLMMAP_IN_LINE_BYTES	65536
-
-/* Datagrams that one call serves before it leaves the rest to the work item. */
-#define NLMMAP_SERVE_ROUNDS	64
 
 static struct workqueue_struct *nlmmap_drain_queue;
 
 /* The callbacks' addresses have been where senders read them. */
 static bool nlmmap_drain_used;
 
-enum nlmmap_served {
-	NLMMAP_SERVED_MORE,	/* there may be more */
-	NLMMAP_SERVED_ALL,	/* the queue was seen empty */
-	NLMMAP_SERVED_STALLED,	/* until the reader makes room */
-};
-
-static struct nlmmap_attached *nlmmap_attached_find(const struct sock *sk)
-{
-	struct nlmmap_socket *socket = nlmmap_socket_find(sk);
-
-	return socket ? socket->attached : NULL;
-}
-
 static struct sk_buff_head *nlmmap_attached_queue(struct nlmmap_attached *attached)
 {
 	return &attached->socket->sk->sk_receive_queue;
 }
 
-/* A reference: a recvmsg() that began before the attach may take it meanwhile. */
-static struct sk_buff *nlmmap_queue_head(struct sk_buff_head *queue)
+/**
+ * nlmmap_drain_head - what is first in the queue
+ * @attached: not released, locked
+ *
+ * Return: NULL, or a reference to it: a recvmsg() that began before the attach
+ * may take it meanwhile.
+ */
+struct sk_buff *nlmmap_drain_head(struct nlmmap_attached *attached)
 {
+	struct sk_buff_head *queue = nlmmap_attached_queue(attached);
 	struct sk_buff *skb;
 
+	lockdep_assert_held(&attached->lock);
 	spin_lock(&queue->lock);
 	skb = skb_peek(queue);
 	if (skb)
@@ -96,9 +70,41 @@ static struct sk_buff *nlmmap_queue_head(struct sk_buff_head *queue)
 	return skb;
 }
 
-/* Takes it off if it is still there. */
-static void nlmmap_queue_drop(struct sk_buff_head *queue, struct sk_buff *skb)
+/**
+ * nlmmap_drain_uncharge - give the socket back what a datagram was charged
+ * @skb: of its queue
+ *
+ * At once: whoever else holds the buffer, its sender while it goes on
+ * broadcasting or a look at the queue, puts off what frees it, and until then
+ * netlink would refuse others though the queue is empty.
+ *
+ * Context: any; the socket is locked.
+ */
+void nlmmap_drain_uncharge(struct sk_buff *skb)
 {
+	if (likely(!is_vmalloc_addr(skb->head))) {
+		skb_orphan(skb);
+		return;
+	}
+	/* Here the destructor frees the data, too, and who looks at the queue
+	 * may be reading it: that is left for the last who holds the buffer.
+	 */
+	if (skb->sk) {
+		sock_rfree(skb);
+		skb->sk = NULL;
+	}
+}
+
+/**
+ * nlmmap_drain_take - take a datagram off the queue, if it is still there
+ * @attached: not released, locked
+ * @skb: its head; the caller goes on holding it
+ */
+void nlmmap_drain_take(struct nlmmap_attached *attached, struct sk_buff *skb)
+{
+	struct sk_buff_head *queue = nlmmap_attached_queue(attached);
+
+	lockdep_assert_held(&attached->lock);
 	spin_lock(&queue->lock);
 	if (skb_peek(queue) == skb) {
 		__skb_unlink(skb, queue);
@@ -106,226 +112,20 @@ static void nlmmap_queue_drop(struct sk_buff_head *queue, struct sk_buff *skb)
 		refcount_dec(&skb->users);
 	}
 	spin_unlock(&queue->lock);
+	nlmmap_drain_uncharge(skb);
 }
 
-/* Gives back the charge at once: whoever else holds the buffer would put off
- * what frees it, and the socket would be deaf with an empty queue.
+/**
+ * nlmmap_drain_queue_work - have the work item serve
+ * @attached: locked
+ *
+ * Context: any.
  */
-static void nlmmap_skb_free(struct sk_buff *skb)
-{
-	skb_orphan(skb);
-	consume_skb(skb);
-}
-
-/* Has the work item serve. */
-static void nlmmap_drain_queue_work(struct nlmmap_attached *attached)
+void nlmmap_drain_queue_work(struct nlmmap_attached *attached)
 {
 	lockdep_assert_held(&attached->lock);
 	if (!attached->dead)
 		queue_work(nlmmap_drain_queue, &attached->work);
-}
-
-/* 32-bit programs get some families' messages laid out for them. */
-static const struct sk_buff *nlmmap_attached_data(const struct nlmmap_attached *attached,
-						  const struct sk_buff *skb)
-{
-#ifdef CONFIG_COMPAT_NETLINK_MESSAGES
-	if (unlikely(attached->compat && skb_shinfo(skb)->frag_list))
-		return skb_shinfo(skb)->frag_list;
-#endif
-	return skb;
-}
-
-/* Looks for room and says in the producer's page if there is none. */
-static bool nlmmap_attached_has_room(struct nlmmap_attached *attached, u64 bytes)
-{
-	struct nlmmap_ring *ring = &attached->socket->rx;
-
-	if (likely(nlmmap_ring_has_room(ring, bytes))) {
-		if (unlikely(attached->stalled)) {
-			WRITE_ONCE(ring->producer->state, 0);
-			WRITE_ONCE(attached->stalled, false);
-		}
-		return true;
-	}
-	WRITE_ONCE(attached->stalled, true);
-	WRITE_ONCE(ring->producer->state, NLMMAP_STATE_STALLED);
-	/* Pairs with the fence between a reader's store of its position and its
-	 * look at the state: either he sees it or we see the room.
-	 */
-	smp_mb();
-	if (!nlmmap_ring_has_room(ring, bytes))
-		return false;
-	WRITE_ONCE(ring->producer->state, 0);
-	WRITE_ONCE(attached->stalled, false);
-	return true;
-}
-
-/* Begins a record, or answers NULL if there is no room. The lock is held. */
-static struct nlmmap_record *
-nlmmap_attached_start(struct nlmmap_attached *attached, u16 group, u16 flags,
-		      u32 len, u64 bytes)
-{
-	struct nlmmap_ring *ring = &attached->socket->rx;
-	struct nlmmap_record *record = NULL;
-
-	lockdep_assert_held(&attached->lock);
-	if (attached->lost_nearby)
-		flags |= NLMMAP_RECORD_LOST_NEARBY;
-	nlmmap_lock(&ring->lock);
-	if (nlmmap_attached_has_room(attached, bytes))
-		record = nlmmap_ring_start(ring, group, flags, len, bytes);
-	nlmmap_unlock(&ring->lock);
-	return record;
-}
-
-static void nlmmap_attached_finish(struct nlmmap_attached *attached, u64 bytes)
-{
-	struct nlmmap_ring *ring = &attached->socket->rx;
-
-	lockdep_assert_held(&attached->lock);
-	nlmmap_lock(&ring->lock);
-	nlmmap_ring_finish(ring, bytes);
-	nlmmap_unlock(&ring->lock);
-	attached->lost_nearby = false;
-	attached->lost_untold = false;
-}
-
-static void nlmmap_attached_lose(struct nlmmap_attached *attached, u32 count)
-{
-	struct nlmmap_ring *ring = &attached->socket->rx;
-
-	lockdep_assert_held(&attached->lock);
-	nlmmap_lock(&ring->lock);
-	nlmmap_ring_lose(ring, count);
-	nlmmap_unlock(&ring->lock);
-	attached->lost_untold = true;
-}
-
-/* Takes what the core dropped into the ring's account. */
-static bool nlmmap_attached_settle(struct nlmmap_attached *attached)
-{
-	u32 drops = (u32)atomic_read(&attached->socket->sk->sk_drops);
-	u32 count = drops - attached->drops;
-
-	if (likely(!count))
-		return false;
-	WRITE_ONCE(attached->drops, drops);
-	nlmmap_attached_lose(attached, count);
-	return true;
-}
-
-static void nlmmap_attached_too_large(struct nlmmap_attached *attached, u32 len)
-{
-	struct sock *sk = attached->socket->sk;
-
-	/* Ours to count, so that ss and /proc/net/netlink tell. */
-	atomic_inc(&sk->sk_drops);
-	WRITE_ONCE(attached->drops, attached->drops + 1);
-	nlmmap_attached_lose(attached, 1);
-	pr_warn_once("a datagram of %u bytes (netlink protocol %d, port %u) was lost: it takes more than half of its ring of %llu bytes\n",
-		     len, sk->sk_protocol, attached->socket->portid,
-		     attached->socket->rx.data_bytes);
-}
-
-/* Fills in what the header says besides, and the datagram. */
-static void nlmmap_attached_fill(const struct nlmmap_attached *attached,
-				 struct nlmmap_record *record,
-				 const struct sk_buff *skb,
-				 const struct sk_buff *data)
-{
-	const struct netlink_skb_parms *parms = &NETLINK_CB(skb);
-	const struct nlmmap_ring *ring = &attached->socket->rx;
-	u8 *datagram = (u8 *)record + ring->header_bytes;
-	u32 len = data->len;
-
-	if (likely(!skb_is_nonlinear(data))) {
-		nlmmap_copy(datagram, data->data, len);
-	} else if (len) {
-		memset(datagram + ((len - 1) & ~7u), 0, 8);
-		/* Cannot fail: it asks for no more than there is. */
-		WARN_ON_ONCE(skb_copy_bits(data, 0, datagram, len));
-	}
-	record->flags |= nlmmap_datagram_flags(datagram, len);
-	record->portid = parms->portid;
-	record->nsid = parms->nsid_is_set ? parms->nsid : -1;
-	if (attached->socket->flags & NLMMAP_SETUP_CREDENTIALS) {
-		struct nlmmap_credentials *credentials =
-			(struct nlmmap_credentials *)(datagram - sizeof(*credentials));
-
-		credentials->pid = parms->creds.pid;
-		credentials->uid = from_kuid_munged(attached->user_ns, parms->creds.uid);
-		credentials->gid = from_kgid_munged(attached->user_ns, parms->creds.gid);
-		credentials->reserved = 0;
-	}
-}
-
-/* Puts one datagram into the ring, or counts it as lost. The lock is held, and
- * for a long datagram given up meanwhile, which only those may who serve.
- * Returns false if there is no room.
- */
-static bool nlmmap_attached_publish(struct nlmmap_attached *attached,
-				    const struct sk_buff *skb, unsigned long *flags)
-{
-	const struct sk_buff *data = nlmmap_attached_data(attached, skb);
-	struct nlmmap_ring *ring = &attached->socket->rx;
-	u64 bytes = nlmmap_record_bytes(ring, data->len);
-	struct nlmmap_record *record;
-
-	if (unlikely(bytes > ring->data_bytes / 2)) {
-		nlmmap_attached_too_large(attached, data->len);
-		return true;
-	}
-	record = nlmmap_attached_start(attached, (u16)NETLINK_CB(skb).dst_group, 0,
-				       data->len, bytes);
-	if (unlikely(!record))
-		return false;
-	if (unlikely(data->len > NLMMAP_IN_LINE_BYTES)) {
-		attached->copying = true;
-		spin_unlock_irqrestore(&attached->lock, *flags);
-		nlmmap_attached_fill(attached, record, skb, data);
-		spin_lock_irqsave(&attached->lock, *flags);
-		attached->copying = false;
-	} else {
-		nlmmap_attached_fill(attached, record, skb, data);
-	}
-	nlmmap_attached_finish(attached, bytes);
-	return true;
-}
-
-/* A record that stands for no datagram: for what was lost, or for an error that
- * recvmsg() would have told. Returns false if there is no room.
- */
-static bool nlmmap_attached_tell(struct nlmmap_attached *attached, bool lost_unknown)
-{
-	struct nlmmap_ring *ring = &attached->socket->rx;
-	s32 error = attached->error;
-	struct nlmmap_record *record;
-	u16 flags = 0;
-	u32 len = 0;
-	u64 bytes;
-
-	if (!attached->lost_untold && !lost_unknown && !error)
-		return true;
-	if (lost_unknown)
-		flags |= NLMMAP_RECORD_LOST_UNKNOWN;
-	if (error) {
-		flags |= NLMMAP_RECORD_ERROR;
-		len = sizeof(error);
-	}
-	bytes = nlmmap_record_bytes(ring, len);
-	record = nlmmap_attached_start(attached, 0, flags, len, bytes);
-	if (!record)
-		return false;
-	if (error) {
-		u8 *datagram = (u8 *)record + ring->header_bytes;
-
-		memset(datagram, 0, 8);
-		memcpy(datagram, &error, sizeof(error));
-	}
-	nlmmap_attached_finish(attached, bytes);
-	attached->error = 0;
-	return true;
 }
 
 /* Is @current in this socket's sendmsg(), and not just interrupted there? */
@@ -342,23 +142,46 @@ static bool nlmmap_attached_is_sending(const struct nlmmap_attached *attached)
 	return false;
 }
 
-/* Has this to be served in process context? Parts of dumps have, to get the
- * next one; not all of them say that they are parts. Dumps answer one socket.
+/**
+ * nlmmap_drain_is_to_serve - has this to be served in process context?
+ * @attached: not released, locked
+ * @skb: head of its queue
+ *
+ * Parts of dumps have, to get the next one. Not all of them say that they are
+ * parts: then they are answers to one who is in sendmsg(), and another sender
+ * may find them here before him.
+ *
+ * Context: any.
  */
-static bool nlmmap_attached_is_to_serve(const struct nlmmap_attached *attached,
-					const struct sk_buff *skb)
+bool nlmmap_drain_is_to_serve(const struct nlmmap_attached *attached,
+			      const struct sk_buff *skb)
 {
 	const struct nlmsghdr *nlh;
-	struct nlmsghdr copy;
+	struct nlmsghdr nlh_copy;
+	const int *error;
+	int error_copy;
 
-	if (unlikely(skb->len > NLMMAP_IN_LINE_BYTES))
+	if (unlikely(nlmmap_fill_bytes(attached, skb) > NLMMAP_IN_LINE_BYTES))
 		return true;
 	if (NETLINK_CB(skb).dst_group)
 		return false;
-	nlh = skb_header_pointer(skb, 0, sizeof(copy), &copy);
-	if (nlh && nlh->nlmsg_flags & NLM_F_MULTI)
+	nlh = skb_header_pointer(skb, 0, sizeof(nlh_copy), &nlh_copy);
+	if (!nlh)
+		return false;
+	if (nlh->nlmsg_flags & NLM_F_MULTI)
 		return true;
-	return nlmmap_attached_is_sending(attached);
+	if (list_empty(&attached->sending))
+		return false;
+	if (nlh->nlmsg_type == NLMSG_ERROR) {
+		/* So that who sends requests by the thousand does not fill the
+		 * buffer by what says that all is well. A dump whose first part
+		 * could not be made begins with an error, and then goes on.
+		 */
+		error = skb_header_pointer(skb, NLMSG_HDRLEN, sizeof(error_copy), &error_copy);
+		if (error && !*error)
+			return false;
+	}
+	return nlh->nlmsg_pid || nlmmap_attached_is_sending(attached);
 }
 
 /* Whoever sent this may sleep until netlink finds the queue empty. */
@@ -371,10 +194,23 @@ static bool nlmmap_attached_may_sleep(const struct nlmmap_attached *attached,
 	       protocol == NETLINK_CONNECTOR;
 }
 
+/* The queue is empty and nobody serves. The core counts without a word under
+ * NETLINK_NO_ENOBUFS, or a little later than it says so.
+ */
+static void nlmmap_attached_settle(struct nlmmap_attached *attached)
+{
+	u32 drops = (u32)atomic_read(&attached->socket->sk->sk_drops);
+
+	if (likely(drops == attached->drops))
+		return;
+	attached->lost_nearby = true;
+	nlmmap_fill_settle(attached, drops);
+	nlmmap_fill_tell(attached);
+}
+
 /* Moves what is queued into the ring. Context: any that netlink sends from. */
 static void nlmmap_attached_arrive(struct nlmmap_attached *attached)
 {
-	struct sk_buff_head *queue = nlmmap_attached_queue(attached);
 	unsigned long flags;
 	struct sk_buff *skb;
 
@@ -383,24 +219,30 @@ static void nlmmap_attached_arrive(struct nlmmap_attached *attached)
 		spin_lock_irqsave(&attached->lock, flags);
 		if (attached->dead || attached->busy)
 			break;
-		skb = nlmmap_queue_head(queue);
-		if (!skb)
+		skb = nlmmap_drain_head(attached);
+		if (!skb) {
+			nlmmap_attached_settle(attached);
 			break;
-		if (nlmmap_attached_is_to_serve(attached, skb)) {
+		}
+		if (nlmmap_drain_is_to_serve(attached, skb)) {
 			attached->busy = true;
 			nlmmap_drain_queue_work(attached);
 			goto out_put;
 		}
-		/* The core counts without a word under NETLINK_NO_ENOBUFS. */
-		if (unlikely(nlmmap_attached_settle(attached)))
-			attached->lost_nearby = true;
-		if (unlikely(!nlmmap_attached_publish(attached, skb, &flags)))
+		if (unlikely(!nlmmap_fill_datagram(attached, skb, &flags))) {
+			/* What arrives now may be a part of a dump. */
+			if (nlmmap_attached_is_sending(attached)) {
+				attached->busy = true;
+				nlmmap_drain_queue_work(attached);
+			}
 			goto out_put;
-		nlmmap_queue_drop(queue, skb);
+		}
+		nlmmap_drain_take(attached, skb);
+		/* Not before the charge is back: who is woken looks at it. */
 		if (nlmmap_attached_may_sleep(attached, skb))
 			nlmmap_drain_queue_work(attached);
 		spin_unlock_irqrestore(&attached->lock, flags);
-		nlmmap_skb_free(skb);
+		consume_skb(skb);
 	}
 	spin_unlock_irqrestore(&attached->lock, flags);
 	return;
@@ -410,169 +252,11 @@ out_put:
 	consume_skb(skb);
 }
 
-/* Lets netlink's recvmsg() look at the queue, in process context. */
-static int nlmmap_attached_peek(struct nlmmap_attached *attached)
+static struct nlmmap_attached *nlmmap_attached_find(const struct sock *sk)
 {
-	int flags = MSG_PEEK | MSG_DONTWAIT;
-	struct msghdr msg = { };
+	struct nlmmap_socket *socket = nlmmap_socket_find(sk);
 
-	if (READ_ONCE(attached->compat))
-		flags |= MSG_CMSG_COMPAT;
-	iov_iter_discard(&msg.msg_iter, ITER_DEST, NLMMAP_PEEK_BYTES);
-	return nlmmap_base_recvmsg(attached->sock, &msg, NLMMAP_PEEK_BYTES, flags);
-}
-
-/* ENOBUFS is counted where it is made: sk_err may be taken by others. */
-static void nlmmap_attached_keep_error(struct nlmmap_attached *attached, int error)
-{
-	unsigned long flags;
-
-	if (error == -ENOBUFS)
-		return;
-	spin_lock_irqsave(&attached->lock, flags);
-	attached->error = -error;
-	spin_unlock_irqrestore(&attached->lock, flags);
-}
-
-/* The queue may be empty: lets netlink see that, and closes the accounts. */
-static enum nlmmap_served nlmmap_attached_serve_empty(struct nlmmap_attached *attached)
-{
-	enum nlmmap_served served = NLMMAP_SERVED_MORE;
-	unsigned long flags;
-	u32 expected;
-	int err;
-
-	err = nlmmap_attached_peek(attached);
-	if (err >= 0)
-		return NLMMAP_SERVED_MORE;
-	if (err != -EAGAIN) {
-		nlmmap_attached_keep_error(attached, err);
-		return NLMMAP_SERVED_MORE;
-	}
-	/* What was dropped came after all that was queued, and before all that
-	 * is queued now.
-	 */
-	spin_lock_irqsave(&attached->lock, flags);
-	expected = nlmmap_attached_settle(attached) ? 1 : 0;
-	/* The core says ENOBUFS once for what it then counts. Kept, not as a
-	 * number, if it cannot be told yet: it is settled now.
-	 */
-	attached->overruns = attached->overruns > expected;
-	if (!nlmmap_attached_tell(attached, attached->overruns)) {
-		served = NLMMAP_SERVED_STALLED;
-	} else {
-		attached->overruns = 0;
-		if (skb_queue_empty_lockless(nlmmap_attached_queue(attached))) {
-			attached->busy = false;
-			served = NLMMAP_SERVED_ALL;
-		}
-	}
-	spin_unlock_irqrestore(&attached->lock, flags);
-	return served;
-}
-
-/* One datagram. Context: process; @serving is held. */
-static enum nlmmap_served nlmmap_attached_serve_one(struct nlmmap_attached *attached)
-{
-	struct sk_buff_head *queue = nlmmap_attached_queue(attached);
-	unsigned long flags;
-	struct sk_buff *skb;
-	int tries = 4, err;
-
-	spin_lock_irqsave(&attached->lock, flags);
-	if (attached->dead) {
-		spin_unlock_irqrestore(&attached->lock, flags);
-		return NLMMAP_SERVED_ALL;
-	}
-	skb = nlmmap_queue_head(queue);
-	if (!skb) {
-		spin_unlock_irqrestore(&attached->lock, flags);
-		return nlmmap_attached_serve_empty(attached);
-	}
-	attached->busy = true;
-	if (skb != attached->published &&
-	    !nlmmap_attached_publish(attached, skb, &flags)) {
-		spin_unlock_irqrestore(&attached->lock, flags);
-		consume_skb(skb);
-		return NLMMAP_SERVED_STALLED;
-	}
-	/* The last one stays queued for netlink to look at, so that a dump goes
-	 * on; without its charge, or a small buffer would not let it. What lies
-	 * in vmalloc() memory would lose that with its charge; it is no part of
-	 * a dump.
-	 */
-	if (skb_queue_len_lockless(queue) > 1 || is_vmalloc_addr(skb->head)) {
-		nlmmap_queue_drop(queue, skb);
-		spin_unlock_irqrestore(&attached->lock, flags);
-		nlmmap_skb_free(skb);
-		return NLMMAP_SERVED_MORE;
-	}
-	attached->published = skb;
-	skb_orphan(skb);
-	spin_unlock_irqrestore(&attached->lock, flags);
-
-	/* An error hides what is queued. */
-	do {
-		err = nlmmap_attached_peek(attached);
-		if (err < 0 && err != -EAGAIN)
-			nlmmap_attached_keep_error(attached, err);
-	} while (err < 0 && err != -EAGAIN && --tries);
-
-	spin_lock_irqsave(&attached->lock, flags);
-	if (attached->published == skb) {
-		nlmmap_queue_drop(queue, skb);
-		attached->published = NULL;
-	}
-	spin_unlock_irqrestore(&attached->lock, flags);
-	nlmmap_skb_free(skb);
-	return NLMMAP_SERVED_MORE;
-}
-
-/**
- * nlmmap_drain_serve - serve what is queued, a bounded number of datagrams
- * @attached: not released
- *
- * Context: process, may sleep as long as a part of a dump takes.
- * Return: false if there may be more.
- */
-bool nlmmap_drain_serve(struct nlmmap_attached *attached)
-{
-	enum nlmmap_served served = NLMMAP_SERVED_MORE;
-	u32 rounds = NLMMAP_SERVE_ROUNDS;
-
-	mutex_lock(&attached->serving);
-	while (served == NLMMAP_SERVED_MORE && rounds--) {
-		served = nlmmap_attached_serve_one(attached);
-		cond_resched();
-	}
-	mutex_unlock(&attached->serving);
-	return served != NLMMAP_SERVED_MORE;
-}
-
-/**
- * nlmmap_drain_work - struct nlmmap_attached.work
- * @work: of the attached socket
- */
-void nlmmap_drain_work(struct work_struct *work)
-{
-	struct nlmmap_attached *attached = container_of(work, struct nlmmap_attached, work);
-	const struct cred *cred, *saved;
-	bool done;
-
-	spin_lock_irq(&attached->lock);
-	cred = get_cred(attached->cred);
-	spin_unlock_irq(&attached->lock);
-	/* A dump asks @current what it may tell. */
-	saved = override_creds(cred);
-	done = nlmmap_drain_serve(attached);
-	revert_creds(saved);
-	put_cred(cred);
-	if (done)
-		return;
-	/* By way of the queue, so that new credentials count. */
-	spin_lock_irq(&attached->lock);
-	nlmmap_drain_queue_work(attached);
-	spin_unlock_irq(&attached->lock);
+	return socket ? socket->attached : NULL;
 }
 
 /* The sk_data_ready of attached sockets, and of one that was attached when the
@@ -596,14 +280,19 @@ static void nlmmap_drain_error_report(struct sock *sk)
 {
 	struct nlmmap_attached *attached;
 	unsigned long flags;
+	int error;
 
 	rcu_read_lock();
 	attached = nlmmap_attached_find(sk);
 	if (likely(attached)) {
-		/* What comes next is kept behind the place of the loss. */
 		spin_lock_irqsave(&attached->lock, flags);
+		/* What comes next is kept behind the place of the loss. */
 		attached->busy = true;
-		if (READ_ONCE(sk->sk_err) == ENOBUFS)
+		/* None is left if a look at the queue took it just now. That
+		 * tells any other error itself; ENOBUFS is counted here alone.
+		 */
+		error = READ_ONCE(sk->sk_err);
+		if (error == ENOBUFS || !error)
 			attached->overruns++;
 		nlmmap_drain_queue_work(attached);
 		spin_unlock_irqrestore(&attached->lock, flags);
@@ -619,7 +308,7 @@ static void nlmmap_drain_error_report(struct sock *sk)
  *
  * Or it may have slept through a loss that nobody told.
  *
- * Context: process.
+ * Context: process, may sleep.
  */
 void nlmmap_drain_restart(struct nlmmap_attached *attached)
 {
@@ -632,27 +321,33 @@ void nlmmap_drain_restart(struct nlmmap_attached *attached)
 	 */
 	for (;;) {
 		spin_lock_irqsave(&attached->lock, flags);
-		if (attached->dead || attached->copying ||
-		    skb_queue_len_lockless(queue) <= attached->busy)
+		if (attached->dead || attached->copying)
 			break;
-		skb = nlmmap_queue_head(queue);
+		skb = nlmmap_drain_head(attached);
 		if (!skb)
 			break;
-		if (skb == attached->published) {
+		if (nlmmap_drain_is_to_serve(attached, skb))
+			attached->busy = true;
+		if (nlmmap_fill_bytes(attached, skb) > NLMMAP_IN_LINE_BYTES ||
+		    skb_queue_len_lockless(queue) <= attached->busy)
+			goto out_put;
+		if (skb == attached->published)
 			attached->published = NULL;
-		} else if (skb->len > NLMMAP_IN_LINE_BYTES ||
-			   !nlmmap_attached_publish(attached, skb, &flags)) {
-			nlmmap_drain_queue_work(attached);
-			spin_unlock_irqrestore(&attached->lock, flags);
-			consume_skb(skb);
-			return;
-		}
-		nlmmap_queue_drop(queue, skb);
+		else if (!nlmmap_fill_datagram(attached, skb, &flags))
+			goto out_put;
+		nlmmap_drain_take(attached, skb);
 		spin_unlock_irqrestore(&attached->lock, flags);
-		nlmmap_skb_free(skb);
+		consume_skb(skb);
+		cond_resched();
 	}
 	nlmmap_drain_queue_work(attached);
 	spin_unlock_irqrestore(&attached->lock, flags);
+	return;
+
+out_put:
+	nlmmap_drain_queue_work(attached);
+	spin_unlock_irqrestore(&attached->lock, flags);
+	consume_skb(skb);
 }
 
 /**

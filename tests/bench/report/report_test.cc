@@ -97,8 +97,9 @@ TEST(BenchReport, WritesTheFieldsThatOthersRead) {
 
 TEST(BenchReport, SaysWhichGoalsAreMissed) {
     std::ostringstream table;
-    print_table(read("rows 3\n" + row("ring-copy", 133, 16) + row("ring-copy-epoll", 133, 16) +
-                     row("ring-inplace", 121, 12) + "pass 3\n"),
+    print_table(read("rows 5\n" + row("ring-copy", 133, 16) + row("ring-copy-epoll", 133, 16) +
+                     row("ring-inplace", 121, 12) + row("ring-attached", 2800, 26) +
+                     row("netlink-recvmsg", 2400, 2300) + "pass 5\n"),
                 table);
     const auto line_with = [text = table.str()](const std::string& word) {
         const std::size_t at = text.find(word);
@@ -107,7 +108,9 @@ TEST(BenchReport, SaysWhichGoalsAreMissed) {
     EXPECT_NE(line_with("publish, copied in").find(" met"), std::string::npos);
     EXPECT_NE(line_with("publish, filled in place").find("MISSED"), std::string::npos);
     EXPECT_NE(line_with("consume, through").find("MISSED"), std::string::npos);
+    EXPECT_NE(line_with("consume, from an attached ring").find("MISSED"), std::string::npos);
     EXPECT_NE(line_with("more with the socket").find(" met"), std::string::npos);
+    EXPECT_NE(line_with("attached, all of it").find(" met"), std::string::npos);
 }
 
 TEST(BenchReport, PlotsTheTotalsOfBatch16) {

@@ -114,7 +114,9 @@
  *
  * NLMMAP_MSG_ATTACH: gives another netlink socket, of any other family, an RX
  *   ring; see "A ring under any netlink socket". Once per socket; it ends with
- *   the socket.
+ *   the socket. Allocates, may sleep: for tenths of a second if anybody else uses
+ *   the socket or holds a descriptor of it, because who sleeps in recvmsg() there
+ *   is woken (EBUSY).
  *     NLMMAP_A_FD        u32, the sender's descriptor of that socket, required
  *     NLMMAP_A_RX_BYTES, NLMMAP_A_FLAGS  as for NLMMAP_MSG_SETUP
  *   Answer: NLMMAP_MSG_SOCKET of that socket. Errors: NLMMAP_MSG_SETUP's, and
@@ -187,6 +189,10 @@
  *   recvmsg() answers EBUSY. sendmsg(), socket options, memberships and filters
  *   are as ever. When sendmsg() returns, answers to it are in the ring if there
  *   is room.
+ *   recvmsg() with MSG_PEEK, without MSG_TRUNC and with room for no byte looks as
+ *   ever: it returns 0 when the ring is readable, else it sleeps until then, as
+ *   long as O_NONBLOCK, MSG_DONTWAIT, SO_RCVTIMEO and signals let it (EAGAIN,
+ *   EINTR; restarted where SA_RESTART says so). NLMMAP_FEATURE_WAIT tells.
  *   poll() tells the ring by EPOLLIN | EPOLLRDNORM.
  *   portid, nsid (-1: none) and group are the datagram's own.
  *   A full ring loses nothing at first: messages wait in the socket's receive
@@ -197,10 +203,11 @@
  *   What overflows the receive buffer is lost, and counted as ever: seq jumps at
  *   the place of the loss. Under NETLINK_NO_ENOBUFS the place is not known:
  *   NLMMAP_RECORD_LOST_NEARBY. When room returns after a loss, a record with len 0
- *   says so, if no other record does; it takes a number of seq.
+ *   and NLMMAP_RECORD_NO_DATAGRAM says so, if no other record does; it takes a
+ *   number of seq.
  *   A source that says ENOBUFS and counts nothing (netlink_set_err() in the
- *   kernel) gives a record with len 0 and NLMMAP_RECORD_LOST_UNKNOWN, any other
- *   error of the socket one with NLMMAP_RECORD_ERROR.
+ *   kernel) gives such a record with NLMMAP_RECORD_LOST_UNKNOWN, any other error
+ *   of the socket one with NLMMAP_RECORD_ERROR.
  *   A datagram that takes more than data_bytes / 2 is lost, and counted.
  *   While a dump or another answer is under way, messages wait in the receive
  *   buffer: use a second socket for requests if bursts may come meanwhile.
@@ -283,6 +290,8 @@ struct nlmmap_record {
 #define NLMMAP_RECORD_LOST_NEARBY (1 << 4)
 /* No datagram: an __s32, the errno that recvmsg() would have failed with. */
 #define NLMMAP_RECORD_ERROR	(1 << 5)
+/* Stands for no datagram: it is there to tell a loss or an error. */
+#define NLMMAP_RECORD_NO_DATAGRAM (1 << 6)
 
 /*
  * NLMMAP_A_FLAGS of NLMMAP_MSG_SETUP, and the feature bit that says that the
@@ -299,6 +308,8 @@ struct nlmmap_record {
 #define NLMMAP_FEATURE_CREDENTIALS (1 << 1)
 /* The kernel knows NLMMAP_MSG_ATTACH. */
 #define NLMMAP_FEATURE_ATTACH	(1 << 16)
+/* recvmsg() waits for the ring of an attached socket, see above. */
+#define NLMMAP_FEATURE_WAIT	(1 << 17)
 
 /**
  * struct nlmmap_credentials - who sent a message

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: MIT
+#include "attached.hpp"
+
+#include <linux/netlink.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <nlmmap/error.hpp>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "setup.hpp"
+
+namespace nlmmap::detail {
+
+Plain plain = {.recvmsg = ::recvmsg,
+               .recvfrom =
+                   [](int fd, void* buffer, std::size_t bytes, int flags, sockaddr* address,
+                      socklen_t* address_bytes) {
+                       return ::recvfrom(fd, buffer, bytes, flags, address, address_bytes);
+                   },
+               .recvmmsg = ::recvmmsg,
+               .setsockopt = ::setsockopt,
+               .close = ::close};
+
+constinit std::array<std::atomic<Leaf*>, kLeaves> leaves{};
+
+namespace {
+
+// All rings of this process, and what changes them. The lock is held by who calls.
+class Registry {
+  public:
+    [[nodiscard]] Entry& make(int fd) {
+        const std::size_t leaf = static_cast<std::size_t>(fd) >> kLeafBits;
+        if (leaves[leaf].load(std::memory_order_relaxed) == nullptr) {
+            used_.push_back(leaf);
+            leaves[leaf].store(new Leaf(), std::memory_order_release);
+        }
+        return *find_entry(fd);
+    }
+
+    [[nodiscard]] Attached* take_free() {
+        for (Attached& attached : all_)
+            if (!attached.is_registered && !attached.is_mapped && attached.users.load() == 0)
+                return &attached;
+        return &all_.emplace_back();
+    }
+
+    [[nodiscard]] std::deque<Attached>& all() noexcept { return all_; }
+
+    // Calls with each number from the first to the last that is registered.
+    template <typename Visit>
+    void each(unsigned first, unsigned last, const Visit& visit) {
+        for (const std::size_t leaf : used_) {
+            for (std::size_t i = 0; i < std::tuple_size_v<Leaf>; ++i) {
+                const std::size_t number = (leaf << kLeafBits) + i;
+                if (number < first || number > last) continue;
+                Entry& entry = (*leaves[leaf].load())[i];
+                if (entry.load() != nullptr) visit(static_cast<int>(number), entry);
+            }
+        }
+    }
+
+    std::mutex lock;
+
+  private:
+    std::vector<std::size_t> used_;  // leaves
+    std::deque<Attached> all_;       // addresses stay
+};
+
+// Never destroyed: threads may still receive while the program ends.
+Registry& registry() {
+    static Registry* const made = [] {
+        auto* fresh = new Registry();
+        ::pthread_atfork([] { registry().lock.lock(); }, [] { registry().lock.unlock(); },
+                         [] {
+                             // The mappings stayed with the parent; so did its other threads, and
+                             // what they held is never let go of.
+                             for (Attached& attached : registry().all())
+                                 if (attached.is_mapped) attached.options.fetch_or(kAway);
+                             registry().lock.unlock();
+                         });
+        return fresh;
+    }();
+    return *made;
+}
+
+void* map_part(int fd, void* at, std::size_t offset, std::size_t bytes, int rights) noexcept {
+    return ::mmap(at, bytes, rights, MAP_SHARED | (at != nullptr ? MAP_FIXED_NOREPLACE : 0), fd,
+                  static_cast<off_t>(offset));
+}
+
+void unmap(Attached& attached) noexcept {
+    ::munmap(attached.pages.consumer, page_bytes());
+    ::munmap(const_cast<nlmmap_producer*>(attached.pages.producer),
+             page_bytes() + 2 * attached.data_bytes);
+    attached.is_mapped = false;
+}
+
+// Both parts, at places of the kernel's choice, or where they were before a fork(): errno or 0.
+int map(int fd, Attached& attached) noexcept {
+    void* const consumer =
+        map_part(fd, attached.pages.consumer, 0, page_bytes(), PROT_READ | PROT_WRITE);
+    if (consumer == MAP_FAILED) return errno;
+    void* const producer =
+        map_part(fd, const_cast<nlmmap_producer*>(attached.pages.producer), page_bytes(),
+                 page_bytes() + 2 * attached.data_bytes, PROT_READ);
+    if (producer == MAP_FAILED) {
+        const int errnum = errno;
+        ::munmap(consumer, page_bytes());
+        return errnum;
+    }
+    attached.pages = {static_cast<nlmmap_consumer*>(consumer),
+                      static_cast<const nlmmap_producer*>(producer),
+                      static_cast<const std::byte*>(producer) + page_bytes()};
+    attached.is_mapped = true;
+    return 0;
+}
+
+bool option_is_set(int fd, int level, int option) noexcept {
+    int value = 0;
+    socklen_t bytes = sizeof(value);
+    return ::getsockopt(fd, level, option, &value, &bytes) == 0 && value != 0;
+}
+
+// Not in every libc's headers.
+constexpr int kSoPassPidfd = 76;
+
+constexpr std::uint32_t kAskedFor = kPassCredentials | kPacketInfo | kNoEnobufs | kNeedsControl;
+
+std::uint32_t ask_for_options(int fd) noexcept {
+    std::uint32_t options = 0;
+    if (option_is_set(fd, SOL_SOCKET, SO_PASSCRED)) options |= kPassCredentials | kNeedsControl;
+    if (option_is_set(fd, SOL_SOCKET, SO_PASSSEC)) options |= kNeedsControl;
+    if (option_is_set(fd, SOL_SOCKET, kSoPassPidfd)) options |= kNeedsControl;
+    if (option_is_set(fd, SOL_NETLINK, NETLINK_PKTINFO)) options |= kPacketInfo;
+    if (option_is_set(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS)) options |= kNoEnobufs;
+    return options;
+}
+
+// Older kernels do not tell this one; then a record's nsid says that it was set.
+std::uint32_t ask_for_all_nsid(int fd) noexcept {
+    int value = 0;
+    socklen_t bytes = sizeof(value);
+    if (::getsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &value, &bytes) != 0) return 0;
+    return value != 0 ? 0U : std::uint32_t{kNoNsid};
+}
+
+// Maps the ring that the module made and registers the descriptor. The lock is held.
+void register_ring(Registry& registry, int fd, const SocketInfo& info,
+                   const std::string& operation) {
+    if ((info.features & NLMMAP_FEATURE_WAIT) == 0)
+        throw Error(EOPNOTSUPP, operation, {}, "a newer nlmmap.ko can wait for a ring");
+    Attached& attached = *registry.take_free();
+    Entry& entry = registry.make(fd);
+    struct stat status{};
+    if (::fstat(fd, &status) != 0) throw Error(errno, operation);
+    attached.pages = {};
+    attached.data_bytes = info.rx_bytes;
+    if (const int errnum = map(fd, attached)) throw Error(errnum, operation + ": mmap");
+    const nlmmap_producer& producer = *attached.pages.producer;
+    try {
+        check_producer(producer, info.rx_bytes, operation);
+    } catch (const Error&) {
+        unmap(attached);
+        throw;
+    }
+    attached.header_bytes = producer.header_bytes;
+    attached.has_credentials = (producer.features & NLMMAP_FEATURE_CREDENTIALS) != 0;
+    attached.device = status.st_dev;
+    attached.inode = status.st_ino;
+    attached.options = ask_for_options(fd) | ask_for_all_nsid(fd);
+    attached.pending_error = 0;
+    attached.told = 0;
+    attached.cursor = load_acquire(attached.pages.consumer->position);
+    // Each record is waited for, whatever who read before wished.
+    std::atomic_ref<__u32>(attached.pages.consumer->watermark).store(0, std::memory_order_relaxed);
+    // Of the record before the first one that is to be read: 0 in a ring of our own making.
+    const std::uint64_t position = attached.cursor;
+    attached.seq = info.seq;
+    if (position != load_acquire(producer.position))
+        attached.seq = reinterpret_cast<const nlmmap_record*>(
+                           attached.pages.data + (position & (attached.data_bytes - 1)))
+                           ->seq -
+                       1;
+    if (position == 0) attached.seq = 0;
+    attached.is_registered = true;
+    attached.users.fetch_add(1);
+    entry.store(&attached);
+}
+
+// The lock is held. The last user unmaps.
+void unregister(Entry& entry) noexcept {
+    Attached* const attached = entry.exchange(nullptr);
+    if (attached == nullptr || attached->users.fetch_sub(1) != 1) return;
+    attached->is_registered = false;
+    if ((attached->options.load() & kAway) != 0) attached->is_mapped = false;
+    if (attached->is_mapped) unmap(*attached);
+}
+
+// Numbers that were closed without a word: their rings would be filled for nobody, and they may be
+// other files' now. The lock is held.
+void reap(Registry& registry) noexcept {
+    registry.each(0, UINT_MAX, [](int fd, Entry& entry) {
+        if (is_stale(fd, *entry.load())) unregister(entry);
+    });
+}
+
+void check_is_free(int fd, const std::string& operation) {
+    const Entry* const entry = find_entry(fd);
+    if (entry != nullptr && entry->load() != nullptr)
+        throw Error(EBUSY, operation, {}, "this process reads it from a ring already");
+}
+
+}  // namespace
+
+void Held::let_go(Attached* attached) noexcept {
+    const std::lock_guard lock(registry().lock);
+    // It may have been used again meanwhile, or never have been this thread's to unmap.
+    if (attached->users.load() != 0) return;
+    attached->is_registered = false;
+    if ((attached->options.load() & kAway) != 0) attached->is_mapped = false;
+    if (attached->is_mapped) unmap(*attached);
+}
+
+Attached* Held::revive(int fd, Attached* attached) noexcept {
+    {
+        const std::lock_guard lock(registry().lock);
+        if ((attached->options.load() & kAway) == 0) return attached;
+        if (!is_stale(fd, *attached) && map(fd, *attached) == 0) {
+            attached->options.fetch_and(~std::uint32_t{kAway});
+            return attached;
+        }
+        if (Entry* const entry = find_entry(fd); entry->load() == attached) unregister(*entry);
+    }
+    if (attached->users.fetch_sub(1) == 1) let_go(attached);
+    return nullptr;
+}
+
+void attach(int fd, const RingOptions& options) {
+    const std::string operation = "attach a ring";
+    Registry& all = registry();
+    const std::lock_guard lock(all.lock);
+    reap(all);
+    check_is_free(fd, operation);
+    register_ring(all, fd, request_attached_ring(fd, options, operation), operation);
+}
+
+void adopt(int fd) {
+    const std::string operation = "adopt a ring";
+    Registry& all = registry();
+    const std::lock_guard lock(all.lock);
+    reap(all);
+    check_is_free(fd, operation);
+    register_ring(all, fd, request_attached_info(fd, operation), operation);
+}
+
+void alias(int from, int to) noexcept {
+    if (from == to) return;
+    Registry& all = registry();
+    const std::lock_guard lock(all.lock);
+    if (Entry* const old = find_entry(to)) unregister(*old);
+    Entry* const entry = find_entry(from);
+    Attached* const attached = entry != nullptr ? entry->load() : nullptr;
+    if (attached == nullptr) return;
+    try {
+        Entry& other = all.make(to);
+        attached->users.fetch_add(1);
+        other.store(attached);
+    } catch (const std::bad_alloc&) {
+        // That number will answer EBUSY, as any that we do not know.
+    }
+}
+
+void forget(int fd) noexcept {
+    Entry* const entry = find_entry(fd);
+    if (entry == nullptr || entry->load() == nullptr) return;
+    Registry& all = registry();
+    const std::lock_guard lock(all.lock);
+    unregister(*entry);
+}
+
+void forget_range(unsigned first, unsigned last) noexcept {
+    Registry& all = registry();
+    const std::lock_guard lock(all.lock);
+    all.each(first, last, [](int /*fd*/, Entry& entry) { unregister(entry); });
+}
+
+bool is_stale(int fd, const Attached& attached) noexcept {
+    struct stat status{};
+    return ::fstat(fd, &status) != 0 || status.st_dev != attached.device ||
+           status.st_ino != attached.inode;
+}
+
+bool is_attached(int fd) noexcept {
+    const Entry* const entry = find_entry(fd);
+    return entry != nullptr && entry->load(std::memory_order_acquire) != nullptr;
+}
+
+void options_changed(int fd, int level, int option, const void* value, socklen_t bytes) noexcept {
+    const Held held(fd);
+    if (!held) return;
+    std::uint32_t clear = kAskedFor;
+    std::uint32_t set = ask_for_options(fd);
+    if (level == SOL_NETLINK && option == NETLINK_LISTEN_ALL_NSID) {
+        int wanted = 0;
+        if (bytes >= sizeof(wanted)) std::memcpy(&wanted, value, sizeof(wanted));
+        clear |= kNoNsid;
+        if (wanted == 0) set |= kNoNsid;
+    }
+    std::uint32_t old = held->options.load();
+    while (!held->options.compare_exchange_weak(old, (old & ~clear) | set)) {
+    }
+}
+
+}  // namespace nlmmap::detail

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+//
+// A program that knows nothing of rings, to be started by `nlmmap run`: receives from its netlink
+// sockets by every one of libc's functions, and does with their descriptors what programs do.
+// Prints KTAP. `preloaded inherited FD NUMBER` is how it starts itself: a program that inherits a
+// socket.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_addr.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+
+// What _FORTIFY_SOURCE calls; declared by the headers only where it is on.
+extern "C" {
+ssize_t __recv_chk(int fd, void* buffer, size_t bytes, size_t room, int flags);
+ssize_t __recvfrom_chk(int fd, void* buffer, size_t bytes, size_t room, int flags,
+                       sockaddr* address, socklen_t* address_bytes);
+ssize_t __read_chk(int fd, void* buffer, size_t bytes, size_t room);
+}
+
+namespace {
+
+std::array<char, 8192> buffer;
+std::uint32_t next_number = 0;
+
+int route_socket(unsigned groups) {
+    const int fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    address.nl_groups = groups;
+    if (fd < 0 || bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+        std::perror("Bail out! netlink socket");
+        std::exit(1);
+    }
+    return fd;
+}
+
+constexpr unsigned kAddresses = 1U << (RTNLGRP_IPV4_IFADDR - 1);
+
+// Makes rtnetlink say something: the number of the address that was added.
+std::uint32_t make_event(int fd) {
+    struct {
+        nlmsghdr header;
+        ifaddrmsg fixed;
+        rtattr attribute;
+        std::uint32_t address;
+    } request{};
+    request.header.nlmsg_len = sizeof(request);
+    request.header.nlmsg_type = RTM_NEWADDR;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+    request.fixed.ifa_family = AF_INET;
+    request.fixed.ifa_prefixlen = 32;
+    request.fixed.ifa_index = 1;
+    request.attribute.rta_len = RTA_LENGTH(sizeof(request.address));
+    request.attribute.rta_type = IFA_LOCAL;
+    const std::uint32_t number = next_number++;
+    request.address = htonl(0x7f400000 + number + (static_cast<std::uint32_t>(getpid()) << 8));
+    // The answer comes by another way than what is tested.
+    if (send(fd, &request, sizeof(request), 0) != sizeof(request) ||
+        syscall(SYS_recvfrom, fd, buffer.data(), buffer.size(), 0, nullptr, nullptr) < 0) {
+        std::perror("Bail out! adding an address");
+        std::exit(1);
+    }
+    return number;
+}
+
+bool is_event(ssize_t bytes, const void* data = buffer.data()) {
+    nlmsghdr header;
+    if (bytes < static_cast<ssize_t>(sizeof(header))) return false;
+    std::memcpy(&header, data, sizeof(header));
+    return header.nlmsg_type == RTM_NEWADDR;
+}
+
+// Whether the kernel has put a ring there, which a system call past libc finds out.
+bool has_ring(int fd) {
+    errno = 0;
+    return syscall(SYS_recvfrom, fd, buffer.data(), buffer.size(), MSG_DONTWAIT, nullptr, nullptr) <
+               0 &&
+           errno == EBUSY;
+}
+
+int cases = 0;
+int failures = 0;
+
+void check(const char* name, bool holds) {
+    const int errnum = errno;
+    ++cases;
+    failures += holds ? 0 : 1;
+    std::printf("%s %d - %s\n", holds ? "ok" : "not ok", cases, name);
+    if (!holds) std::printf("# errno %d: %s\n", errnum, std::strerror(errnum));
+    std::fflush(stdout);
+}
+
+void check_functions(int fd, int asker) {
+    const std::array<std::pair<const char*, std::function<bool()>>, 10> ways = {{
+        {"recv", [&] { return is_event(recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT)); }},
+        {"recvfrom",
+         [&] {
+             sockaddr_nl from{};
+             socklen_t bytes = sizeof(from);
+             return is_event(recvfrom(fd, buffer.data(), buffer.size(), MSG_DONTWAIT,
+                                      reinterpret_cast<sockaddr*>(&from), &bytes)) &&
+                    from.nl_groups == kAddresses && bytes == sizeof(from);
+         }},
+        {"recvmsg",
+         [&] {
+             iovec part{.iov_base = buffer.data(), .iov_len = buffer.size()};
+             msghdr message{};
+             message.msg_iov = &part;
+             message.msg_iovlen = 1;
+             return is_event(recvmsg(fd, &message, MSG_DONTWAIT));
+         }},
+        {"recvmmsg",
+         [&] {
+             iovec part{.iov_base = buffer.data(), .iov_len = buffer.size()};
+             mmsghdr message{};
+             message.msg_hdr.msg_iov = &part;
+             message.msg_hdr.msg_iovlen = 1;
+             return recvmmsg(fd, &message, 1, MSG_DONTWAIT, nullptr) == 1 &&
+                    is_event(message.msg_len);
+         }},
+        {"read", [&] { return is_event(read(fd, buffer.data(), buffer.size())); }},
+        {"readv",
+         [&] {
+             const std::array<iovec, 2> parts = {
+                 {{.iov_base = buffer.data(), .iov_len = 20},
+                  {.iov_base = buffer.data() + 20, .iov_len = buffer.size() - 20}}};
+             return is_event(readv(fd, parts.data(), 2));
+         }},
+        {"recv as _FORTIFY_SOURCE calls it",
+         [&] {
+             return is_event(
+                 __recv_chk(fd, buffer.data(), buffer.size(), buffer.size(), MSG_DONTWAIT));
+         }},
+        {"recvfrom as _FORTIFY_SOURCE calls it",
+         [&] {
+             return is_event(__recvfrom_chk(fd, buffer.data(), buffer.size(), buffer.size(),
+                                            MSG_DONTWAIT, nullptr, nullptr));
+         }},
+        {"read as _FORTIFY_SOURCE calls it",
+         [&] { return is_event(__read_chk(fd, buffer.data(), buffer.size(), buffer.size())); }},
+        {"poll and recv",
+         [&] {
+             pollfd readable{.fd = fd, .events = POLLIN, .revents = 0};
+             return poll(&readable, 1, 10000) == 1 &&
+                    is_event(recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT));
+         }},
+    }};
+    for (const auto& [name, way] : ways) {
+        make_event(asker);
+        check(name, way());
+    }
+    check("nothing is left",
+          recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT) < 0 && errno == EAGAIN);
+    check("a read of nothing leaves the socket alone", read(fd, buffer.data(), 0) == 0);
+}
+
+void check_copies(int fd, int asker) {
+    const auto reads = [&](int from) {
+        make_event(asker);
+        return is_event(recv(from, buffer.data(), buffer.size(), MSG_DONTWAIT));
+    };
+    const int copy = dup(fd);
+    check("dup", reads(copy) && reads(fd));
+    const int other = open("/dev/null", O_RDONLY);
+    check("dup2", dup2(fd, other) == other && reads(other));
+    check("dup3", dup3(fd, other, O_CLOEXEC) == other && reads(other));
+    const int high = fcntl(fd, F_DUPFD_CLOEXEC, 200);
+    check("fcntl(F_DUPFD_CLOEXEC)", high >= 200 && reads(high));
+    close(copy);
+    check("closing a copy leaves the others", reads(other) && reads(fd));
+    const int zero = open("/dev/zero", O_RDONLY);
+    dup2(zero, other);
+    check("a number that another file was put upon is that file",
+          read(other, buffer.data(), 8) == 8 && buffer[0] == 0);
+    check("close_range", close_range(static_cast<unsigned>(high), ~0U, 0) == 0 && reads(fd));
+    close(zero);
+    close(other);
+}
+
+int wait_for(pid_t child) {
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void check_processes(int fd, int asker, const char* self) {
+    make_event(asker);
+    pid_t child = fork();
+    if (child == 0) _exit(is_event(recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT)) ? 0 : 1);
+    check("a child reads after fork()", wait_for(child) == 0);
+    child = vfork();
+    if (child == 0) {
+        close(fd);
+        _exit(0);
+    }
+    wait_for(child);
+    make_event(asker);
+    check("what a vfork()ed child closes stays open here",
+          is_event(recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT)));
+    make_event(asker);
+    child = fork();
+    if (child == 0) {
+        const std::string number = std::to_string(fd);
+        execl(self, self, "inherited", number.c_str(), nullptr);
+        _exit(127);
+    }
+    check("a program that inherits the socket reads it", wait_for(child) == 0);
+    make_event(asker);
+    check("and this one goes on", is_event(recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT)));
+}
+
+void check_numbers(int fd, int asker) {
+    close(fd);
+    const int again = route_socket(0);
+    check("a closed number is the next socket's, which only asks",
+          again == fd && !has_ring(again) &&
+              recv(again, buffer.data(), buffer.size(), MSG_DONTWAIT) < 0 && errno == EAGAIN);
+    const int group = RTNLGRP_IPV4_IFADDR;
+    check("a socket gets its ring when it joins its first group",
+          setsockopt(again, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) == 0 &&
+              has_ring(again));
+    make_event(asker);
+    check("and reads it", is_event(recv(again, buffer.data(), buffer.size(), MSG_DONTWAIT)));
+    const int on = 1;
+    std::array<char, 256> control{};
+    iovec part{.iov_base = buffer.data(), .iov_len = buffer.size()};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    setsockopt(again, SOL_NETLINK, NETLINK_PKTINFO, &on, sizeof(on));
+    make_event(asker);
+    check("socket options count at once",
+          is_event(recvmsg(again, &message, MSG_DONTWAIT)) && message.msg_controllen != 0);
+    close(again);
+}
+
+int inherited(int fd) {
+    return is_event(recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT)) ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc == 3 && std::string(argv[1]) == "inherited") return inherited(std::atoi(argv[2]));
+    const int asker = route_socket(0);
+    const int fd = route_socket(kAddresses);
+    check("a socket that is bound to a group has a ring", has_ring(fd));
+    make_event(asker);
+    check("one that only asks has none", !has_ring(asker));
+    recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
+    check_functions(fd, asker);
+    check_copies(fd, asker);
+    check_processes(fd, asker, argv[0]);
+    check_numbers(fd, asker);
+    std::printf("1..%d\n", cases);
+    return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,163 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# shellcheck shell=dash disable=SC2016,SC2317
+#
+# Debian's own programs, unmodified, in a guest: each listens twice while a burst comes that it is too
+# slow for (it is stopped meanwhile): as it is, and by `nlmmap run`. The first loses most, the second
+# nothing. /programs.tar has the programs and their libraries, /stock.tar the kernel's modules that
+# conntrack needs, if they are modules. Prints KTAP.
+
+tar -C / -xf /programs.tar || exit 1
+tar -C / -xf /stock.tar || exit 1
+work=$(mktemp -d /tmp/run.XXXXXX)
+cd "$work" || exit 1
+count=0
+failed=0
+
+verdict() { # verdict STATUS NAME
+    count=$((count + 1))
+    if [ "$1" = 0 ]; then
+        echo "ok $count - $2"
+        return
+    fi
+    failed=$((failed + 1))
+    echo "not ok $count - $2"
+    for file in out err; do
+        [ -e $file ] || continue
+        echo "# $file, of $(wc -l <$file) lines:"
+        { head -n 5 $file; tail -n 5 $file; } | cut -c1-200 | sed 's/^/#   /'
+    done
+}
+
+patience=${NLMMAP_PATIENCE:-1}
+
+# until_true COMMAND...: waits for it, 20 s at most on a stock kernel.
+until_true() {
+    tries=0
+    while ! "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt $((200 * patience)) ] || return 1
+        usleep 100000
+    done
+}
+
+# Each kind of event: the burst's name for it, and what of it a program prints, as a number.
+event_numbers() { # event_numbers FILE: those of this burst, each once
+    case $kind in
+    addresses) grep -v -i -e deleted -e '^DEL' "$1" | grep -o '127\.[0-9]*\.[0-9]*\.[0-9]*' ;;
+    conntrack) grep 'NEW' "$1" | grep -o 'dst=10\.[0-9]*\.[0-9]*\.[0-9]*' ;;
+    esac | awk -F'[./=]' -v kind="$kind" -v first="$first" -v count="$burst" '
+        kind == "addresses" { n = ($2 - 16) * 65536 + $3 * 256 + $4 }
+        kind == "conntrack" { n = ($3 - 16) * 65536 + $4 * 256 + $5 }
+        n >= first && n < first + count' | sort -u | wc -l
+}
+
+# More events, one after the other, until the program has printed one of them: then it has also
+# printed what came before, though it may print by the page.
+marker=100000
+seen_marker() {
+    burst "$kind" "$marker" 100
+    marker=$((marker + 100))
+    first_kept=$first burst_kept=$burst
+    first=$1 burst=$((marker - $1))
+    seen=$(event_numbers out)
+    first=$first_kept burst=$burst_kept
+    [ "$seen" -gt 0 ]
+}
+
+first=0
+burst=3000
+# listen COMMAND...: how many events of a burst it printed, in printed.
+listen() {
+    first=$((first + burst))
+    "$@" >out 2>err </dev/null &
+    pid=$!
+    until_true seen_marker $marker || echo "# it does not listen"
+    kill -STOP $pid
+    burst $kind $first $burst || echo "# burst failed"
+    kill -CONT $pid
+    until_true seen_marker $marker || echo "# it printed nothing after the burst"
+    printed=$(event_numbers out)
+    kill $pid
+    wait $pid 2>/dev/null
+}
+
+compare() { # compare NAME COMMAND...
+    name=$1
+    shift
+    listen "$@"
+    echo "# $name: $printed of $burst as it is"
+    [ "$printed" -gt 0 ] && [ "$printed" -lt $((burst * 3 / 4)) ]
+    verdict $? "$name loses messages of a burst"
+    listen nlmmap run --ring-bytes 8M -- "$@"
+    echo "# $name: $printed of $burst by nlmmap run"
+    [ "$printed" = $burst ] && ! grep -q 'stays without a ring' err
+    verdict $? "$name loses none by nlmmap run"
+}
+
+PATH=/programs:$PATH
+
+kind=addresses
+compare "ip monitor" /programs/ip monitor address
+compare "nl-monitor" /programs/nl-monitor -f brief ipv4-ifaddr
+
+if [ -s /stock/order ]; then
+    while read -r module; do
+        insmod "/stock/$module" || exit 1
+    done </stock/order
+fi
+echo 200000 >/proc/sys/net/netfilter/nf_conntrack_max
+kind=conntrack
+compare "conntrack -E" /programs/conntrack -E
+
+rm -f out err
+nlmmap run -- preloaded >out 2>err
+status=$?
+sed 's/^/# /' out
+[ $status = 0 ] && [ ! -s err ] && grep -q '^1\.\.' out && ! grep -q '^not ok' out
+verdict $? "a program receives by every function of libc"
+
+nlmmap run ip -o address show lo >out 2>err
+status=$?
+[ $status = 0 ] && grep -q '127\.0\.0\.1' out && [ ! -s err ]
+verdict $? "a program that only asks is answered as ever"
+
+nlmmap run sh -c 'exit 7' >out 2>err
+[ $? = 7 ]
+verdict $? "its exit status is the program's"
+
+nlmmap run -- sh -c 'echo "$0" "$@"' --json -x >out 2>err
+[ "$(cat out)" = "--json -x" ]
+verdict $? "its options are the program's"
+
+chmod 755 / /bin /programs
+[ -e /etc/passwd ] || printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n' >/etc/passwd
+# Without the right to a ring, but with that to listen.
+unprivileged() { su nobody -s /bin/sh -c "$1"; }
+unprivileged 'nlmmap run -- timeout '$((3 * patience))' /programs/ip monitor address' >out 2>err &
+until_true seen_marker $marker
+verdict $? "a program that may have no ring goes on without"
+wait
+grep -q '^nlmmap run: descriptor [0-9]* stays without a ring: .*CAP_NET_ADMIN' err && [ "$(wc -l <err)" = 1 ]
+verdict $? "and one line says why"
+unprivileged 'nlmmap run --quiet -- timeout '$((3 * patience))' /programs/ip monitor address' >out 2>err &
+until_true seen_marker $marker
+wait
+[ ! -s err ]
+verdict $? "or none, if it was told to be quiet"
+
+nlmmap run >out 2>err
+[ $? = 2 ] && grep -q PROGRAM err
+verdict $? "without a program it says what lacks"
+nlmmap run -- /no/such/program >out 2>err
+[ $? = 1 ] && grep -q '/no/such/program: No such file' err
+verdict $? "a program that there is not is named"
+nlmmap run --ring-bytes 5000 -- true >out 2>err
+[ $? = 1 ] && grep -q 8192 err
+verdict $? "a size that is no power of two is answered by one that is"
+
+grep -q '^nf_conntrack_netlink ' /proc/modules && tac /stock/order | while read -r module; do
+    rmmod "$module" 2>/dev/null
+done
+echo "1..$count"
+exit $((failed != 0))
