@@ -367,7 +367,7 @@ TEST_P(Forking, ByTasksThatShareMemoryHurtsNobody) {
 }
 
 TEST_P(Forking, ManyTimesWithAllKilledGivesEverythingBack) {
-    const std::uint64_t before = free_pages();
+    const std::uint64_t before = guest::free_pages();
     {
         // Six rings of a MiB.
         Assault assault = start([&] {
@@ -392,8 +392,8 @@ TEST_P(Forking, ManyTimesWithAllKilledGivesEverythingBack) {
         flow_->expect_more();
     }
     flow_->expect_more();
-    EXPECT_TRUE(guest::eventually([&] { return free_pages() + 700 > before; }))
-        << "of " << before << " free pages " << free_pages() << " are left";
+    EXPECT_TRUE(guest::eventually([&] { return guest::free_pages() + 700 > before; }))
+        << "of " << before << " free pages " << guest::free_pages() << " are left";
 }
 
 // The memory of who was killed may be taken before he is gone.

@@ -568,7 +568,7 @@ TEST_P(LargeRings, InPiecesAreGivenBackByAProcessThatEnds) {
     constexpr std::uint32_t large = 8U << 20;
     constexpr std::size_t rest = kPage + 2 * std::size_t{large};
     const guest::MemlockLimit limit(256U << 20);
-    const std::uint64_t before = free_pages();
+    const std::uint64_t before = guest::free_pages();
     attack_in_flow([&] {
         for (int way = 0; way < 4; ++way) {
             EXPECT_EQ(in_child([&]() -> std::string {
@@ -593,8 +593,8 @@ TEST_P(LargeRings, InPiecesAreGivenBackByAProcessThatEnds) {
                       "");
         }
     });
-    EXPECT_TRUE(guest::eventually([&] { return free_pages() + large / kPage / 2 > before; }))
-        << "of " << before << " free pages " << free_pages() << " are left";
+    EXPECT_TRUE(guest::eventually([&] { return guest::free_pages() + large / kPage / 2 > before; }))
+        << "of " << before << " free pages " << guest::free_pages() << " are left";
 }
 
 }  // namespace

@@ -197,9 +197,6 @@ Mapped mapped_at(const void* address);
 // locked, growing, being merged; or what it lacks: no expansion, no dump, shared.
 std::string rights_gained(const void* at, std::size_t bytes, bool writable);
 
-// Pages that are free in the whole machine.
-std::uint64_t free_pages();
-
 // Checks that one user's locked memory is so many pages at most; exactly so many.
 void expect_locked_at_most(unsigned uid, std::uint64_t pages);
 void expect_locked(unsigned uid, std::uint64_t pages);

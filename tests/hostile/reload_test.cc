@@ -49,7 +49,7 @@ using guest::RawSocket;
 constexpr std::uint64_t kRounds = 500;
 // A debug kernel stops after this time, once it has done as many as that.
 constexpr std::uint64_t kLeastRounds = 100;
-constexpr auto kTime = 75s;
+constexpr auto kTime = 40s;
 
 constexpr int kFamily = 30;
 constexpr std::uint32_t kPage = 4096;

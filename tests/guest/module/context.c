@@ -124,8 +124,12 @@ static int publish_threads(const struct test_group *group,
 		started--;
 	for (i = 0; i < started && !error; i++)
 		wake_up_process(threads[i].task);
+	/*
+	 * Killable, not interruptible: the caller may have had an io_uring, whose
+	 * end, some time later, ends such a sleep though no signal has come.
+	 */
 	for (i = 0; i < started && !error; i++)
-		error = wait_for_completion_interruptible(&threads[i].done);
+		error = wait_for_completion_killable(&threads[i].done);
 	for (i = 0; i < started; i++) {
 		kthread_stop(threads[i].task);
 		publisher_report(&threads[i].publisher, request);
