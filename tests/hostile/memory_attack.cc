@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -143,7 +144,7 @@ void MemoryAttack::TearDownTestSuite() {
 
 void MemoryAttack::SetUp() {
     flow_->expect_more();
-    sockets_ = sockets_with_rings();
+    sockets_ = inodes_with_rings();
     references_ = module_references();
 }
 
@@ -154,8 +155,8 @@ void MemoryAttack::attack_in_flow(const std::function<void()>& code) {
 
 void MemoryAttack::TearDown() {
     flow_->expect_all();
-    EXPECT_TRUE(eventually([this] { return sockets_with_rings() == sockets_; }))
-        << "sockets with rings: " << sockets_with_rings().size() << ", before the attack "
+    EXPECT_TRUE(eventually([this] { return inodes_with_rings() == sockets_; }))
+        << "sockets with rings: " << inodes_with_rings().size() << ", before the attack "
         << sockets_.size();
     EXPECT_TRUE(eventually([this] { return module_references() == references_; }))
         << "the module is used " << module_references() << " times, before the attack "
@@ -317,7 +318,7 @@ void expect_locked(unsigned uid, std::uint64_t pages) {
     expect_room(uid, pages, false);
 }
 
-std::set<std::uint64_t> sockets_with_rings() {
+std::set<std::uint64_t> inodes_with_rings() {
     guest::RawSocket socket;
     const guest::Outcome outcome =
         socket.ask(guest::Request(NLMMAP_MSG_SOCKET_GET, NLM_F_REQUEST | NLM_F_DUMP));

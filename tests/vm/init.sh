@@ -235,14 +235,16 @@ if [ -n "$loaded" ]; then
     fi
 fi
 
-if [ -e /sys/kernel/debug/kmemleak ]; then
+case " $CHECKS " in
+*" kmemleak "*)
     if leaks; then
         head -n 100 /tmp/leaks >$notes
         report "not ok" "kernel kmemleak"
     else
         report ok "kernel kmemleak"
     fi
-fi
+    ;;
+esac
 if [ -n "$CHECKS" ]; then
     # shellcheck disable=SC2086
     if all_active $CHECKS; then

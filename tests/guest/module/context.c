@@ -48,9 +48,12 @@ static void publish_paced(struct publisher *publisher, bool (*stop)(void))
 	}
 }
 
+/* signal_pending() is true as well when the end of an io_uring that the caller
+ * once had wants something of it.
+ */
 static bool caller_was_killed(void)
 {
-	return signal_pending(current);
+	return task_sigpending(current);
 }
 
 static int publish_process(struct publisher *publisher)
@@ -124,10 +127,7 @@ static int publish_threads(const struct test_group *group,
 		started--;
 	for (i = 0; i < started && !error; i++)
 		wake_up_process(threads[i].task);
-	/*
-	 * Killable, not interruptible: the caller may have had an io_uring, whose
-	 * end, some time later, ends such a sleep though no signal has come.
-	 */
+	/* Killable: see caller_was_killed() for why not interruptible. */
 	for (i = 0; i < started && !error; i++)
 		error = wait_for_completion_killable(&threads[i].done);
 	for (i = 0; i < started; i++) {
