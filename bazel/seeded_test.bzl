@@ -19,6 +19,7 @@ def nlmmap_seeded_test(
         ],
         files = {},
         dies = False,
+        leaks = False,
         seconds = 120,
         program_seconds = 60,
         accel = "",
@@ -41,6 +42,7 @@ def nlmmap_seeded_test(
       modules: all modules, in order of loading.
       files: as for nlmmap_vm_test.
       dies: the guest may panic or hang, too; then `expects` is looked for on its console.
+      leaks: look for leaks, too, which takes as long as all the rest.
       seconds: as for nlmmap_vm_test.
       program_seconds: as for nlmmap_vm_test.
       accel: as for nlmmap_vm_test.
@@ -75,6 +77,7 @@ def nlmmap_seeded_test(
         program_seconds = program_seconds,
         accel = accel,
         filter = filter,
+        leaks = leaks,
     )
     native.sh_test(
         name = name,

@@ -120,7 +120,11 @@ class AioSleeper : public Sleeper {
         }
         io_event event{};
         timespec time = to_timespec(timeout);
-        const long count = syscall(SYS_io_getevents, context_, 1, 1, &event, &time);
+        long count = 0;
+        do {
+            // It does not go on by itself, either.
+            count = syscall(SYS_io_getevents, context_, 1, 1, &event, &time);
+        } while (count < 0 && errno == EINTR);
         if (count < 0) {
             fail("io_getevents");
         }

@@ -17,6 +17,7 @@
 #include <exception>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 
@@ -156,6 +157,22 @@ bool eventually(const std::function<bool()>& true_now) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return true;
+}
+
+std::uint64_t free_pages() {
+    // Those that a CPU keeps for itself are not counted: reading this has it give
+    // some of them back.
+    std::string nothing;
+    std::getline(std::ifstream("/proc/sys/vm/stat_refresh"), nothing);
+    std::ifstream file("/proc/vmstat");
+    std::string name;
+    std::uint64_t value = 0;
+    while (file >> name >> value) {
+        if (name == "nr_free_pages") {
+            return value;
+        }
+    }
+    throw std::runtime_error("no nr_free_pages in /proc/vmstat");
 }
 
 std::int64_t socket_drops(std::uint64_t inode) {

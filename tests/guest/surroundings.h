@@ -50,11 +50,15 @@ class MemlockLimit {
 
 // Times as long as elsewhere that things may take on this kernel, 1 at least: what
 // waits for an end that should come is patient, and nothing else asks for the time.
+// What is only repeated may be repeated less often where this is more than 1.
 unsigned patience();
 
 // Waits until it is true. False after half a minute (times patience()): long enough
 // for a slow machine, so a test that gets it has found something.
 bool eventually(const std::function<bool()>& true_now);
+
+// Pages that are free in the whole machine.
+std::uint64_t free_pages();
 
 // The Drops column of /proc/net/netlink for a socket of the calling thread's
 // network namespace; -1 if the socket is not listed.

@@ -229,22 +229,27 @@ Assault::~Assault() {
     }
 }
 
-std::string Assault::outcome(int expected_signal, std::chrono::seconds limit) {
-    int status = 0;
-    if (!wait_for(pid_, limit, status)) {
-        return "did not end within " + std::to_string(limit.count()) + " s\n" + stacks_of(pid_);
-    }
-    // What it started and left behind goes with it.
-    kill(-std::exchange(pid_, -1), SIGKILL);
+std::string Assault::told() const {
     std::string said;
     std::array<char, 4096> part{};
     for (;;) {
         const ssize_t got = read(told_, part.data(), part.size());
         if (got <= 0) {
-            break;
+            return said;
         }
         said.append(part.data(), static_cast<std::size_t>(got));
     }
+}
+
+std::string Assault::outcome(int expected_signal, std::chrono::seconds limit) {
+    int status = 0;
+    if (!wait_for(pid_, limit, status)) {
+        return told() + "did not end within " + std::to_string(limit.count()) + " s\n" +
+               stacks_of(pid_);
+    }
+    // What it started and left behind goes with it.
+    kill(-std::exchange(pid_, -1), SIGKILL);
+    std::string said = told();
     const bool returned = said.find(kReturned) != std::string::npos;
     std::erase(said, kReturned);
     const int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

@@ -79,6 +79,9 @@ class Assault {
                 std::chrono::seconds limit = std::chrono::seconds(100 * patience()));
 
   private:
+    // What it has told of its failures since the last call.
+    std::string told() const;
+
     Attacker attacker_;
     pid_t pid_ = -1;
     int told_ = -1;  // where the child's failures are read

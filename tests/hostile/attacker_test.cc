@@ -16,6 +16,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <fstream>
@@ -24,6 +25,7 @@
 
 #include "tests/guest/producer.h"
 #include "tests/guest/surroundings.h"
+#include "tests/hostile/race.h"
 
 namespace hostile {
 namespace {
@@ -178,6 +180,35 @@ TEST_P(Attackers, ThatDoNotEndAreFailures) {
         const Assault last = std::move(endless);
     }
     EXPECT_EQ(kill(pid, 0), -1) << "it is still there";
+    Assault failed = start([] {
+        ADD_FAILURE() << "before it hung";
+        pause();
+    });
+    EXPECT_NONFATAL_FAILURE(failed.finish(0, std::chrono::seconds(2 * patience())),
+                            "before it hung");
+}
+
+TEST_P(Attackers, ThatAreSeveralThreadsEndWhenOneOfThemFails) {
+    Assault throwing = start([] {
+        together(3, [](int thread) {
+            if (thread == 0) {
+                throw std::runtime_error("thrown in a thread");
+            }
+            while (!somebody_failed()) {
+                usleep(1000);
+            }
+        });
+    });
+    EXPECT_NONFATAL_FAILURE(throwing.finish(), "exception: thrown in a thread");
+    Assault failing = start([] {
+        together(3, [](int thread) {
+            ASSERT_NE(thread, 1) << "failed in a thread";
+            for (Rounds rounds(1'000'000'000, std::chrono::hours(1)); rounds.more();) {
+                usleep(1000);
+            }
+        });
+    });
+    EXPECT_NONFATAL_FAILURE(failing.finish(), "failed in a thread");
 }
 
 TEST(AWitness, HearsEverythingThatIsPublished) {

@@ -70,4 +70,13 @@ std::uint64_t take(int end, int* descriptor) {
     return number;
 }
 
+int take_descriptor(int end) {
+    int descriptor = -1;
+    take(end, &descriptor);
+    if (descriptor < 0) {
+        throw std::runtime_error("the other end says a number without a descriptor");
+    }
+    return descriptor;
+}
+
 }  // namespace hostile

@@ -30,4 +30,7 @@ void put(int end, std::uint64_t number, int descriptor = -1);
 // end says nothing.
 std::uint64_t take(int end, int* descriptor = nullptr);
 
+// Waits for the next one, as take(), for its descriptor. Throws std::runtime_error if it has none.
+int take_descriptor(int end);
+
 }  // namespace hostile

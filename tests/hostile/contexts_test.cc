@@ -4,6 +4,8 @@
 // publish all at once to two groups that share their readers, with and without
 // rings, while others join and leave: nobody deadlocks, whoever has room gets
 // every message in the order of its producer, and an NMI's losses are counted.
+// Those who come and go are an ordinary user's; the others are root's, who alone may
+// have rings and buffers that are large enough.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <pthread.h>
@@ -15,12 +17,14 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/guest/producer.h"
@@ -90,12 +94,44 @@ class Ledger {
 };
 
 constexpr std::uint64_t kEndless = 1'000'000'000;
+constexpr std::uint64_t kRareCount = 20'000;
+
+// Threads of an ordinary user's, each of which does one thing over and over.
+class Churn {
+  public:
+    Churn() = default;
+    Churn(const Churn&) = delete;
+    Churn& operator=(const Churn&) = delete;
+    ~Churn() { stop_ = true; }
+    void start(std::function<void()> once) {
+        threads_.push_back(std::async(std::launch::async, [this, once = std::move(once)] {
+            guest::as_user(guest::kSomebody, [&] {
+                while (!stop_) {
+                    once();
+                }
+            });
+        }));
+    }
+    // Rethrows what they threw.
+    void end() {
+        stop_ = true;
+        for (auto& thread : threads_) {
+            thread.get();
+        }
+        threads_.clear();
+    }
+
+  private:
+    std::atomic<bool> stop_{false};
+    std::vector<std::future<void>> threads_;  // their destructors wait for them
+};
 
 class Everything : public testing::Test {
   protected:
     void TearDown() override { expect_nothing_left(0); }
 
-    // All contexts at once, until all have published; the rare one as long as they do.
+    // All contexts at once, until all have published; the rare one as long as they do, or as
+    // there is room for it with a reader that does not read yet.
     void publish(std::uint32_t group, std::uint64_t count, std::uint32_t rare) {
         // So that a signal ends the rare one's request.
         struct sigaction quiet{};
@@ -105,7 +141,7 @@ class Everything : public testing::Test {
         Published rare_one;
         std::thread rare_thread([&] {
             // An NMI comes for the CPU that the others publish on, the scheduler is everywhere.
-            Order order = order_of(group, {rare, kRare, 1}, kEndless, false);
+            Order order = order_of(group, {rare, kRare, 1}, kRareCount, false);
             order.burst = 1;
             order.pause_us = 200;
             rare_one = producer_.publish(order);
@@ -129,10 +165,12 @@ class Everything : public testing::Test {
             std::this_thread::sleep_for(1ms);
         }
         rare_thread.join();
-        EXPECT_EQ(rare_one.ended, EINTR);
+        EXPECT_TRUE(rare_one.ended == EINTR || rare_one.ended == 0) << rare_one.ended;
         rare_published_ = rare_one.accepted;
     }
 
+    // For the small rings of those who come and go, of which many are freed late.
+    const guest::MemlockLimit limit_{8U << 20};
     Producer producer_;
     const std::string name_ = guest::unique_name("everything");
     const std::uint32_t group_ = producer_.add_group(name_);
@@ -160,29 +198,21 @@ TEST_P(With, InterruptsAndThreadsReachesAllWhileOthersComeAndGo) {
     ASSERT_EQ(plain.add_membership(group_), 0);
     watcher_ = &large.ring;
 
-    std::atomic<bool> stop{false};
-    std::vector<std::thread> others;
-    others.reserve(2);
+    Churn others;
     for (unsigned i = 0; i < 2; ++i) {
-        others.emplace_back([&, i] {
-            Dice dice(i);
-            while (!stop) {
-                // Before and after the steady ones in the order of the locks.
-                RawMember member(name_, 1U << (12 + dice.below(4)));
-                guest::poll_now(member.socket.fd(), POLLIN);
-                if (dice.below(2) != 0) {
-                    EXPECT_TRUE(guest::succeeded(member.socket.leave(name_)));
-                }
-                RawSocket brief;
-                EXPECT_EQ(brief.add_membership(group_), 0);
+        others.start([&, dice = std::make_shared<Dice>(i)] {
+            // Before and after the steady ones in the order of the locks.
+            RawMember member(name_, 1U << (12 + dice->below(4)));
+            guest::poll_now(member.socket.fd(), POLLIN);
+            if (dice->below(2) != 0) {
+                EXPECT_TRUE(guest::succeeded(member.socket.leave(name_)));
             }
+            RawSocket brief;
+            EXPECT_EQ(brief.add_membership(group_), 0);
         });
     }
     publish(group_, kCount, GetParam());
-    stop = true;
-    for (std::thread& other : others) {
-        other.join();
-    }
+    others.end();
 
     const std::uint64_t ordinary = kRare * kCount;
     for (RawMember* member : {&large, &stamped, &small}) {
@@ -247,21 +277,18 @@ TEST_F(Everything, MayBeginAndEndInTwoGroupsOfTheSameReadersWithoutDeadlock) {
             running.push_back(producer_.start(order_of(group, part, kCount, true)));
         }
     }
-    std::atomic<bool> stop{false};
-    std::thread churn([&] {
-        while (!stop) {
-            RawMember member(name_, 1 << 14);
-            // EAGAIN: what came by the first group stands where the room for a notice should be.
-            const int error = member.socket.join(second_name).error;
-            EXPECT_TRUE(error == 0 || error == EAGAIN) << std::strerror(error);
-            EXPECT_TRUE(guest::succeeded(member.socket.leave(name_)));
-        }
+    Churn others;
+    others.start([&] {
+        RawMember member(name_, 1 << 14);
+        // EAGAIN: what came by the first group stands where the room for a notice should be.
+        const int error = member.socket.join(second_name).error;
+        EXPECT_TRUE(error == 0 || error == EAGAIN) << std::strerror(error);
+        EXPECT_TRUE(guest::succeeded(member.socket.leave(name_)));
     });
     for (auto& one : running) {
         EXPECT_EQ(one.get().ended, 0);
     }
-    stop = true;
-    churn.join();
+    others.end();
     for (const auto& member : members) {
         std::uint64_t records = 0;
         while (member->ring.next()) {

@@ -418,7 +418,7 @@ TEST_P(Debugger, WritesItsOwnPageByIoUringAndHurtsNobody) {
             const int registered = uring.register_buffer(ring.consumer(), kPage);
             // Kernels before 6.5 keep no pages of files.
             EXPECT_TRUE(registered == 0 || registered == -EOPNOTSUPP) << registered;
-            for (Rounds rounds(100, std::chrono::milliseconds(100)); rounds.next();) {
+            for (Rounds rounds(100, std::chrono::milliseconds(100)); rounds.more();) {
                 for (const auto& [what, result] : uring.read_into(ring.consumer())) {
                     EXPECT_GE(result, registered == 0 || what != "READ_FIXED" ? 0 : -EFAULT)
                         << what << ": " << result;
@@ -435,22 +435,31 @@ TEST_P(Debugger, WritesItsOwnPageByIoUringAndHurtsNobody) {
     });
 }
 
-// Registered for packets, where that may be asked for.
+// Registered for packets. Only root may make such a socket; one that he passed on is
+// anybody's to use.
 TEST_P(Debugger, GivesNoPagesToAnXdpSocket) {
+    const int passed = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+    ASSERT_GE(passed, 0) << "this kernel has no AF_XDP: " << strerrorname_np(errno);
     attack_in_flow([&] {
         OwnRing ring(kPage * 4);
         fill(ring);
-        const int xdp = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
-        for (std::byte* at : {ring.rest(), ring.data()}) {
-            xdp_umem_reg memory{};
-            memory.addr = reinterpret_cast<std::uint64_t>(at);
-            memory.len = 2 * kPage;
-            memory.chunk_size = kPage;
-            EXPECT_EQ(setsockopt(xdp, SOL_XDP, XDP_UMEM_REG, &memory, sizeof(memory)), -1);
+        const int own = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+        EXPECT_TRUE(privileged() ? own >= 0 : own == -1 && errno == EPERM)
+            << own << ", " << strerrorname_np(errno);
+        for (const int xdp : {passed, own}) {
+            for (std::byte* at : {ring.rest(), ring.data()}) {
+                xdp_umem_reg memory{};
+                memory.addr = reinterpret_cast<std::uint64_t>(at);
+                memory.len = 2 * kPage;
+                memory.chunk_size = kPage;
+                EXPECT_EQ(setsockopt(xdp, SOL_XDP, XDP_UMEM_REG, &memory, sizeof(memory)), -1);
+                EXPECT_EQ(errno, xdp >= 0 ? EFAULT : EBADF) << strerrorname_np(errno);
+            }
         }
-        close(xdp);
+        close(own);
         expect_live(ring);
     });
+    close(passed);
 }
 
 // Pages that are sent without a copy arrive as they were, though the ring is gone.

@@ -3,7 +3,8 @@
 // Every allocation and user copy of what is asked of groups failing once in turn:
 // join, leave, plain membership, questions and dumps, registering and
 // unregistering a group; and, while messages flow, those of the work item that
-// serves plain listeners. Publishing itself allocates nothing.
+// serves plain listeners. Publishing itself allocates nothing. What a reader asks is
+// asked by an ordinary user; groups, and the dump of all sockets, are root's.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/ioctl.h>
@@ -74,6 +75,7 @@ class Group : public testing::Test {
     // A request that changes whether the socket is a member: its outcome is what
     // it says, and the reverse and the same again work afterwards.
     void change(std::uint16_t type, unsigned points_at_least) {
+        const Somebody somebody;
         RawSocket socket;
         // So small that a notice's room, if it were kept by mistake, would soon be missed.
         ASSERT_TRUE(guest::succeeded(socket.setup(kPage)));
@@ -133,13 +135,16 @@ TEST_F(Group, IsHeardWithoutARingOrNot) {
     std::optional<guest::Producer> other;
     std::string name;
     std::uint32_t id = 0;
+    std::optional<Somebody> somebody;
     const auto fresh = [&] {
+        somebody.reset();
         listener.reset();
         other.reset();
         other.emplace();
-        listener.emplace();
         name = guest::unique_name("plain");
         id = other->add_group(name);
+        somebody.emplace();
+        listener.emplace();
     };
     const auto on_fresh = [&] {
         const int fresh_group = static_cast<int>(id);
@@ -185,6 +190,7 @@ TEST_F(Group, IsHeardWithoutARingOrNot) {
 }
 
 TEST_F(Group, IsToldOrNot) {
+    const Somebody somebody;
     RawSocket socket;
     const auto question = std::make_unique<Exchange>(
         Request(NLMMAP_MSG_GROUP_GET).string(NLMMAP_A_GROUP_NAME, name_));
@@ -203,7 +209,8 @@ TEST_F(Group, IsToldOrNot) {
             return question->came();
         });
     const auto own = std::make_unique<Exchange>(Request(NLMMAP_MSG_SOCKET_GET));
-    RawSocket& asker = bystander_.socket;
+    RawSocket asker;
+    ASSERT_TRUE(guest::succeeded(asker.setup(kPage)));
     fail_each_in_turn(
         fault_, "socket get", 6, [&] { own->send(asker.fd()); },
         [&](bool) {
@@ -261,6 +268,7 @@ TEST_F(Dump, OfGroupsIsWholeOrSaysThatItIsNot) {
     for (int i = 0; i < 300; ++i) {
         producer_.add_group(guest::unique_name("many"));
     }
+    const Somebody somebody;
     fail_dump(NLMMAP_MSG_GROUP_GET, "dump of groups", 301);
 }
 

@@ -3,7 +3,8 @@
 // Every allocation of ours failing once in turn while the module is loaded, and
 // while a network namespace is made: the load or the namespace fails and leaves
 // nothing, or works; the next try works. And some of the core's own, so that
-// what we did for a namespace that comes to nothing is undone.
+// what we did for a namespace that comes to nothing is undone. Both are root's to do;
+// who listens where it worked is an ordinary user.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -50,6 +51,7 @@ void expect_working() {
     guest::Producer producer;
     const std::string name = guest::unique_name("working");
     const std::uint32_t group = producer.add_group(name);
+    const Somebody somebody;
     RawMember member(name, kPage);
     EXPECT_EQ(producer.publish({.group = group}).delivered, 1U);
     EXPECT_TRUE(member.ring.next().has_value());
@@ -119,6 +121,7 @@ class Namespaces : public testing::Test {
             guest::Producer producer;
             const std::string name = guest::unique_name("there");
             const std::uint32_t group = producer.add_group(name);
+            const Somebody somebody;
             RawMember member(name, kPage);
             EXPECT_EQ(producer.publish({.group = group}).delivered, 1U);
         }

@@ -138,7 +138,7 @@ std::uint64_t tempting(const OwnRing& ring, Dice& dice) {
                                 ~std::uint64_t{0} - near,
                                 std::uint64_t{0},
                                 near,
-                                dice.roll()};
+                                dice.next()};
     return candidates[dice.below(candidates.size())];
 }
 
@@ -209,18 +209,18 @@ TEST_P(Forging, ByStoresOfEveryWidthAndAlignmentHurtsNobody) {
             while (!stop) {
                 const Store& store = kStores[dice.below(kStores.size())];
                 store.write(large.consumer() + dice.below(24), tempting(large, dice));
-                store.write(small.consumer() + dice.below(24), dice.roll());
+                store.write(small.consumer() + dice.below(24), dice.next());
             }
         });
         Dice dice(1);
-        for (Rounds rounds(20000, std::chrono::milliseconds(150)); rounds.next();) {
+        for (Rounds rounds(20000, std::chrono::milliseconds(150)); rounds.more();) {
             OwnRing& ring = dice.below(2) == 0 ? small : large;
             for (const Store& store : kStores) {
                 store.write(ring.consumer() + dice.below(24), tempting(ring, dice));
             }
             store<std::uint64_t>(ring.consumer(), tempting(ring, dice));
             if (dice.below(64) == 0) {
-                std::memset(ring.consumer(), static_cast<int>(dice.roll()), kPage);
+                std::memset(ring.consumer(), static_cast<int>(dice.next()), kPage);
             }
         }
         stop = true;
@@ -243,12 +243,12 @@ TEST_P(Forging, BesideRequestsHurtsNobody) {
             Dice dice(3);
             while (!stop) {
                 store<std::uint64_t>(ring.consumer(), tempting(ring, dice));
-                store<std::uint32_t>(ring.consumer() + 8, dice.roll());
-                store<std::uint64_t>(ring.consumer() + 16, dice.roll());
+                store<std::uint32_t>(ring.consumer() + 8, dice.next());
+                store<std::uint64_t>(ring.consumer() + 16, dice.next());
             }
         });
         std::set<int> answers;
-        for (Rounds rounds(300, std::chrono::milliseconds(150)); rounds.next();) {
+        for (Rounds rounds(300, std::chrono::milliseconds(150)); rounds.more();) {
             for (const std::string& group : {flow_->copied(), flow_->in_place()}) {
                 answers.insert(ring.socket().join(group).error);
                 answers.insert(ring.socket().info().error);
@@ -289,7 +289,7 @@ TEST_P(Forging, BetweenTwoLooksHurtsNobody) {
         });
         {
             const guest::OnCpu here(0);
-            for (Rounds rounds(2000, std::chrono::milliseconds(500)); rounds.next();) {
+            for (Rounds rounds(2000, std::chrono::milliseconds(500)); rounds.more();) {
                 for (const guest::Reply& reply : ring.socket().info().replies) {
                     EXPECT_LE(reply.get<std::uint64_t>(NLMMAP_A_CONSUMED).value(),
                               reply.get<std::uint64_t>(NLMMAP_A_PRODUCED).value())
@@ -407,7 +407,7 @@ TEST_P(Forging, ByTheKernelsOwnHandHurtsNobody) {
         OwnRing ring(kPage * 2);
         ring.join(flow_->copied());
         ring.join(flow_->in_place());
-        for (Rounds rounds(200, std::chrono::milliseconds(150)); rounds.next();) {
+        for (Rounds rounds(200, std::chrono::milliseconds(150)); rounds.more();) {
             for (const KernelWrite& call : kernel_writes()) {
                 // What fits no page boundary and is no forgery: at every word.
                 const int error = call.write(ring.consumer());

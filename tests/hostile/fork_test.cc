@@ -31,6 +31,7 @@
 
 #include "tests/guest/sleepers.h"
 #include "tests/guest/surroundings.h"
+#include "tests/hostile/channel.h"
 #include "tests/hostile/memory_attack.h"
 
 namespace hostile {
@@ -157,8 +158,6 @@ TEST_P(Forking, LeavesTheChildWithoutMapsAndTheParentWithItsOwn) {
 
 // MADV_DOFORK takes back what keeps maps from children.
 TEST_P(Forking, WithInheritedMapsIsOneRingAndLivesAsLongAsTheLastOfThem) {
-    std::array<int, 2> gate{};
-    ASSERT_EQ(pipe2(gate.data(), O_CLOEXEC), 0);
     attack_in_flow([&] {
         OwnRing ring(kPage * 2);
         fill(ring);
@@ -225,8 +224,6 @@ TEST_P(Forking, WithInheritedMapsIsOneRingAndLivesAsLongAsTheLastOfThem) {
         EXPECT_EQ(producer_.publish({.group = still_group_}).delivered, 0U)
             << "the ring outlives its last map";
     });
-    close(gate[0]);
-    close(gate[1]);
 }
 
 TEST_P(Forking, ByVforkAndExecLeavesNoMaps) {
@@ -367,33 +364,47 @@ TEST_P(Forking, ByTasksThatShareMemoryHurtsNobody) {
 }
 
 TEST_P(Forking, ManyTimesWithAllKilledGivesEverythingBack) {
-    const std::uint64_t before = free_pages();
+    constexpr std::uint32_t large = 4U << 20;
+    constexpr int kRings = 6;
+    // For all of them.
+    const guest::MemlockLimit limit(64U << 20);
+    const std::uint64_t before = guest::free_pages();
+    const Channel joined;
     {
-        // Six rings of a MiB.
         Assault assault = start([&] {
-            OwnRing ring(1U << 20);
+            OwnRing ring(large);
             join_all(ring);
+            put(joined.attacker(), 0);
             madvise(ring.consumer(), kPage + ring.rest_bytes(), MADV_DOFORK);
             for (int i = 0; i < 4; ++i) {
                 if (fork() == 0 && i % 2 == 0) {
                     // Some have rings of their own besides.
-                    auto* own = new OwnRing(1U << 20);  // until the end of the process
+                    auto* own = new OwnRing(large);  // until the end of the process
                     join_all(*own);
+                    put(joined.attacker(), 0);
                 }
             }
             Dice dice(static_cast<std::uint64_t>(getpid()));
             for (;;) {
-                ring.consumer_words().position = dice.roll();
+                ring.consumer_words().position = dice.next();
                 guest::poll_now(ring.fd(), POLLIN);
             }
         });
+        for (int i = 0; i < kRings; ++i) {
+            take(joined.test());
+        }
         // In the middle of it.
         flow_->expect_more();
         flow_->expect_more();
+        kill(assault.pid(), SIGKILL);
+        EXPECT_EQ(assault.outcome(SIGKILL), "");
     }
     flow_->expect_more();
-    EXPECT_TRUE(guest::eventually([&] { return free_pages() + 700 > before; }))
-        << "of " << before << " free pages " << free_pages() << " are left";
+    // Less than one of the rings.
+    constexpr std::uint64_t kOthers = 700;
+    static_assert(kOthers < large / kPage);
+    EXPECT_TRUE(guest::eventually([&] { return guest::free_pages() + kOthers > before; }))
+        << "of " << before << " free pages " << guest::free_pages() << " are left";
 }
 
 // The memory of who was killed may be taken before he is gone.

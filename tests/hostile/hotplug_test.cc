@@ -2,7 +2,7 @@
 //
 // A CPU goes offline and comes back again and again, while messages are published
 // on it and readers are asleep whom it was to wake: no wake-up and no message is
-// lost with it.
+// lost with it. The readers are an ordinary user's; to take a CPU away is root's.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -106,7 +106,7 @@ class Reader {
         try {
             bool ended = false;
             while (!ended) {
-                if (!sleeper_->sleep(20s)) {
+                if (!sleeper_->sleep(20s * patience())) {
                     throw std::runtime_error(member_.ring.readable()
                                                  ? "asleep, though the ring has messages"
                                                  : "nothing came, and nothing is in the ring");
@@ -152,12 +152,20 @@ bool publish_one(Producer& producer, Order order) {
 class CpuHotplug : public testing::Test {
   protected:
     CpuHotplug() {
-        for (const guest::Way way : guest::all_ways()) {
-            readers_.push_back(std::make_unique<Reader>(name_, all_, way));
-        }
+        // Their threads are the user's, too.
+        guest::as_user(guest::kSomebody, [this] {
+            for (const guest::Way way : guest::all_ways()) {
+                readers_.push_back(std::make_unique<Reader>(name_, all_, way));
+            }
+        });
     }
     void TearDown() override {
         set_online(true);
+        if (!readers_.empty()) {
+            // A case that failed half-way.
+            producer_.remove_group(group_);
+            readers_.clear();
+        }
         expect_nothing_left(0);
     }
     // False if somebody does not get so many: he sleeps.
@@ -188,6 +196,8 @@ class CpuHotplug : public testing::Test {
     Producer producer_;
     const std::uint32_t group_ = producer_.add_group(name_);
     const Order all_{.group = group_, .count = 1'000'000'000, .producers = 4};
+    // More than the readers' rings.
+    const guest::MemlockLimit limit_{4U << 20};
     std::vector<std::unique_ptr<Reader>> readers_;
 };
 

@@ -32,13 +32,6 @@ namespace {
 
 using guest::in_child;
 
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
-#ifndef MAP_SHARED_VALIDATE
-#define MAP_SHARED_VALIDATE 3
-#endif
-
 // The page that a mapping has at an address, as the process itself may copy it;
 // false if there is none. Unlike a load, it gets no signal.
 bool copy_from(const std::byte* at, std::byte* into, std::size_t bytes) {
@@ -66,11 +59,14 @@ class Mapping : public MemoryAttack {
         producer_.publish({.group = still_group_, .count = 30});
         ring.remember();
     }
+    static void expect_no_rights_gained(const OwnRing& ring) {
+        EXPECT_EQ(rights_gained(ring.consumer(), kPage, true), "");
+        EXPECT_EQ(rights_gained(ring.rest(), ring.rest_bytes(), false), "");
+    }
     // Whatever is left of a ring's mapping is what it was, has no right more, and
     // the ring works.
     void expect_unharmed(OwnRing& ring) {
-        EXPECT_EQ(rights_gained(ring.consumer(), kPage, true), "");
-        EXPECT_EQ(rights_gained(ring.rest(), ring.rest_bytes(), false), "");
+        expect_no_rights_gained(ring);
         ring.map();
         EXPECT_EQ(ring.changed(), "");
         EXPECT_EQ(
@@ -113,7 +109,7 @@ TEST_P(Mapping, OfEveryOffsetLengthRightAndKindIsOneOfTwoOrRefused) {
     });
 }
 
-// The old way into the kernel, for programs of 32 bits, where there is one.
+// The old way into the kernel, for programs of 32 bits.
 long mmap_of_32_bits(std::size_t bytes, int rights, int fd, std::size_t page) {
     long answer = 192;  // mmap2
     // The sixth argument goes into the frame pointer.
@@ -131,12 +127,11 @@ TEST_P(Mapping, BySystemCallsOf32BitsIsTheSame) {
     attack_in_flow([&] {
         OwnRing ring(kPage);
         long answer = -ENOSYS;
-        if (signal_of([&] {
-                answer = mmap_of_32_bits(kPage, PROT_READ | PROT_WRITE, ring.fd(), 0);
-            }) != 0 ||
-            answer == -ENOSYS) {
-            return;  // This kernel has none.
-        }
+        ASSERT_EQ(signal_of([&] {
+                      answer = mmap_of_32_bits(kPage, PROT_READ | PROT_WRITE, ring.fd(), 0);
+                  }),
+                  0)
+            << "this kernel has no way in for programs of 32 bits";
         ASSERT_GT(answer, 0) << "the consumer's page";
         EXPECT_EQ(mmap_of_32_bits(kPage, PROT_READ | PROT_EXEC, ring.fd(), 0), -EPERM);
         EXPECT_EQ(mmap_of_32_bits(ring.rest_bytes(), PROT_READ | PROT_WRITE, ring.fd(), 1), -EPERM);
@@ -225,8 +220,7 @@ TEST_P(Mapping, KeepsItsRightsWhateverMprotectIsAsked) {
                     syscall(SYS_pkey_mprotect, at, count * kPage, rights, -1);
                 }
             }
-            EXPECT_EQ(rights_gained(ring.consumer(), kPage, true), "");
-            EXPECT_EQ(rights_gained(ring.rest(), ring.rest_bytes(), false), "");
+            expect_no_rights_gained(ring);
             ring.map();
         }
         // In pieces that are each something else, then as a whole again.
@@ -251,18 +245,16 @@ TEST_P(Mapping, IsNotMadeExecutableByPersonality) {
         ASSERT_NE(personality(READ_IMPLIES_EXEC), -1);
         EXPECT_EQ(mprotect(ring.rest(), ring.rest_bytes(), PROT_READ), 0);
         EXPECT_EQ(mprotect(ring.consumer(), kPage, PROT_READ | PROT_WRITE), 0);
-        EXPECT_EQ(rights_gained(ring.consumer(), kPage, true), "");
-        EXPECT_EQ(rights_gained(ring.rest(), ring.rest_bytes(), false), "");
+        expect_no_rights_gained(ring);
         for (const int rights : {PROT_READ, PROT_READ | PROT_WRITE, PROT_WRITE, PROT_NONE}) {
-            void* at = mmap(nullptr, kPage, rights, MAP_SHARED, ring.fd(), 0);
-            if (at != MAP_FAILED) {
-                EXPECT_EQ(rights_gained(at, kPage, true), "");
-                munmap(at, kPage);
-            }
-            at = mmap(nullptr, ring.rest_bytes(), rights, MAP_SHARED, ring.fd(), kPage);
-            if (at != MAP_FAILED) {
-                EXPECT_EQ(rights_gained(at, ring.rest_bytes(), false), "");
-                munmap(at, ring.rest_bytes());
+            for (const std::size_t offset : {std::size_t{0}, kPage}) {
+                const std::size_t bytes = offset == 0 ? kPage : ring.rest_bytes();
+                void* at =
+                    mmap(nullptr, bytes, rights, MAP_SHARED, ring.fd(), static_cast<off_t>(offset));
+                if (at != MAP_FAILED) {
+                    EXPECT_EQ(rights_gained(at, bytes, offset == 0), "");
+                    munmap(at, bytes);
+                }
             }
         }
         personality(0);
@@ -494,7 +486,7 @@ TEST_P(Mapping, TornAtRandomByTwoThreadsHurtsNobody) {
         const auto tear = [&](std::uint64_t seed) {
             Dice dice(seed);
             std::array<std::byte, kPage> copy{};
-            for (Rounds rounds(4000, std::chrono::milliseconds(250)); rounds.next();) {
+            for (Rounds rounds(4000, std::chrono::milliseconds(250)); rounds.more();) {
                 std::byte* at = place + dice.below(63) * kPage;
                 std::byte* other = place + dice.below(63) * kPage;
                 const std::size_t bytes = (1 + dice.below(8)) * kPage;
@@ -568,7 +560,7 @@ TEST_P(LargeRings, InPiecesAreGivenBackByAProcessThatEnds) {
     constexpr std::uint32_t large = 8U << 20;
     constexpr std::size_t rest = kPage + 2 * std::size_t{large};
     const guest::MemlockLimit limit(256U << 20);
-    const std::uint64_t before = free_pages();
+    const std::uint64_t before = guest::free_pages();
     attack_in_flow([&] {
         for (int way = 0; way < 4; ++way) {
             EXPECT_EQ(in_child([&]() -> std::string {
@@ -593,8 +585,8 @@ TEST_P(LargeRings, InPiecesAreGivenBackByAProcessThatEnds) {
                       "");
         }
     });
-    EXPECT_TRUE(guest::eventually([&] { return free_pages() + large / kPage / 2 > before; }))
-        << "of " << before << " free pages " << free_pages() << " are left";
+    EXPECT_TRUE(guest::eventually([&] { return guest::free_pages() + large / kPage / 2 > before; }))
+        << "of " << before << " free pages " << guest::free_pages() << " are left";
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -24,6 +23,7 @@
 #include "tests/guest/producer.h"
 #include "tests/guest/raw_netlink.h"
 #include "tests/hostile/attacker.h"
+#include "tests/hostile/race.h"
 
 namespace hostile {
 
@@ -143,41 +143,6 @@ class OwnRing {
     std::vector<std::byte> remembered_;
 };
 
-// A number of rounds, but no more than this time: on a slow kernel, fewer. At
-// least one.
-class Rounds {
-  public:
-    Rounds(unsigned rounds, std::chrono::milliseconds time)
-        : left_(rounds), end_(std::chrono::steady_clock::now() + time) {}
-    bool next() {
-        const bool more = first_ || (left_ > 0 && std::chrono::steady_clock::now() < end_);
-        first_ = false;
-        left_ -= left_ > 0 ? 1U : 0U;
-        return more;
-    }
-
-  private:
-    unsigned left_;
-    std::chrono::steady_clock::time_point end_;
-    bool first_ = true;
-};
-
-// Numbers that look random and are the same in every run.
-class Dice {
-  public:
-    explicit Dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ULL + 1) {}
-    std::uint64_t roll() {
-        state_ ^= state_ << 13;
-        state_ ^= state_ >> 7;
-        state_ ^= state_ << 17;
-        return state_;
-    }
-    std::uint64_t below(std::uint64_t end) { return roll() % end; }
-
-  private:
-    std::uint64_t state_;
-};
-
 // Runs code that touches memory: the signal that it got (SIGSEGV, SIGBUS) and
 // that ended the code, or 0. For code without destructors.
 int signal_of(const std::function<void()>& code);
@@ -197,15 +162,12 @@ Mapped mapped_at(const void* address);
 // locked, growing, being merged; or what it lacks: no expansion, no dump, shared.
 std::string rights_gained(const void* at, std::size_t bytes, bool writable);
 
-// Pages that are free in the whole machine.
-std::uint64_t free_pages();
-
 // Checks that one user's locked memory is so many pages at most; exactly so many.
 void expect_locked_at_most(unsigned uid, std::uint64_t pages);
 void expect_locked(unsigned uid, std::uint64_t pages);
 
 // Inodes of all sockets with rings in this network namespace.
-std::set<std::uint64_t> sockets_with_rings();
+std::set<std::uint64_t> inodes_with_rings();
 
 // Uses of the module.
 long module_references();

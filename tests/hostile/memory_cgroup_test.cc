@@ -217,9 +217,11 @@ TEST_P(MemoryCgroup, BoundsManySocketsOfManyProcesses) {
     for (int i = 0; i < 6; ++i) {
         pollfd one{.fd = channel_.test(), .events = POLLIN, .revents = 0};
         // A process that the OOM killer took says nothing.
-        while (poll(&one, 1, 100) != 1 && cgroup_.event("oom_kill") == 0) {
-        }
-        if (cgroup_.event("oom_kill") != 0) {
+        EXPECT_TRUE(guest::eventually([&] {
+            return poll(&one, 1, 100) == 1 || cgroup_.event("oom_kill") != 0;
+        })) << "process "
+            << i << " neither gets its rings nor is refused them";
+        if (HasFailure() || cgroup_.event("oom_kill") != 0) {
             break;
         }
         sum += take(channel_.test());
@@ -235,7 +237,7 @@ TEST_P(MemoryCgroup, BoundsManySocketsOfManyProcesses) {
         EXPECT_TRUE(guest::succeeded(socket.setup(4U << 20)));
     });
     cgroup_.kill_all();
-    assault.outcome(SIGKILL);
+    EXPECT_EQ(assault.outcome(SIGKILL), "");
     EXPECT_TRUE(guest::eventually([&] { return cgroup_.current() <= slack(); }))
         << "rings of killed processes are still charged: " << cgroup_.current();
 }
@@ -286,7 +288,9 @@ TEST_P(MemoryCgroup, OfAReaderThatIsKilledForMemoryHurtsNobodyElse) {
 TEST_P(MemoryCgroup, BoundsAForkBombThatSetsUpRings) {
     guest::Producer producer;
     const std::string name = guest::unique_name("bomb");
-    const guest::Order all{.group = producer.add_group(name), .count = 2000};
+    // Each message is offered to every ring of the bomb's.
+    const guest::Order all{.group = producer.add_group(name),
+                           .count = patience() > 1 ? 400U : 2000U};
     Witness witness(name, all);
     Assault assault = inside([&] {
         std::vector<RawSocket> sockets;
@@ -300,8 +304,10 @@ TEST_P(MemoryCgroup, BoundsAForkBombThatSetsUpRings) {
                     sockets.back().join(name);
                 }
             } catch (const std::system_error& error) {
-                // No descriptors are left.
-                ASSERT_EQ(error.code().value(), EMFILE);
+                // No descriptors are left; or no memory, which the core has several words for.
+                const int said = error.code().value();
+                ASSERT_TRUE(said == EMFILE || said == ENOMEM || said == ENOBUFS || said == ENFILE)
+                    << strerrorname_np(said);
                 sockets.clear();
             }
         }
@@ -321,7 +327,7 @@ TEST_P(MemoryCgroup, BoundsAForkBombThatSetsUpRings) {
     });
     EXPECT_LE(cgroup_.current(), kMax);
     cgroup_.kill_all();
-    assault.outcome(SIGKILL);
+    EXPECT_EQ(assault.outcome(SIGKILL), "");
     RawSocket asker;
     EXPECT_TRUE(guest::eventually([&] {
         return asker.group(name).replies.at(0).get<std::uint32_t>(NLMMAP_A_MEMBERS) == 1U;

@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <optional>
@@ -23,6 +25,7 @@
 #include "tests/guest/surroundings.h"
 #include "tests/hostile/attacker.h"
 #include "tests/hostile/channel.h"
+#include "tests/hostile/race.h"
 
 namespace hostile {
 namespace {
@@ -111,6 +114,38 @@ TEST_P(LockedMemory, IsTheSameForManyProcessesAtOnce) {
     EXPECT_EQ(assault.outcome(SIGKILL), "");
 }
 
+// Root, who is exempt, is refused nothing.
+class RefusedMemory : public LockedMemory {};
+INSTANTIATE_TEST_SUITE_P(, RefusedMemory, testing::Values(Attacker::user, Attacker::user_namespace),
+                         [](const auto& attacker) { return name_of(attacker.param); });
+
+// Seven ask all the time for what never fits. The eighth asks for exactly what does,
+// and closes it: not even for the moment in which the others' requests are looked at
+// may they count, nor what he closed before.
+TEST_P(RefusedMemory, IsNotCountedAgainstWhoAsksForWhatFits) {
+    attack([] {
+        std::atomic<bool> stop{false};
+        std::atomic<std::uint64_t> refused_times{0};
+        together(8, [&](int thread) {
+            if (thread != 0) {
+                RawSocket socket;
+                while (!stop && !somebody_failed()) {
+                    ASSERT_TRUE(guest::refused(socket.setup(2 * kAll), ENOMEM));
+                    ++refused_times;
+                }
+                return;
+            }
+            Rounds rounds(200, std::chrono::seconds(20), patience() > 1 ? 20 : 200);
+            while (rounds.more()) {
+                RawSocket socket;
+                ASSERT_TRUE(guest::succeeded(socket.setup(kAll))) << "in round " << rounds.begun();
+            }
+            stop = true;
+        });
+        EXPECT_GT(refused_times, 0U) << "nobody stood in the way";
+    });
+}
+
 TEST_P(LockedMemory, OfASocketThatIsPassedOnStaysWithWhoSetItUp) {
     guest::Producer producer;
     const std::string name = guest::unique_name("passed");
@@ -123,10 +158,7 @@ TEST_P(LockedMemory, OfASocketThatIsPassedOnStaysWithWhoSetItUp) {
         ASSERT_TRUE(guest::succeeded(socket.join(name)));
         put(channel.attacker(), 0, socket.fd());
     });
-    int fd = -1;
-    take(channel.test(), &fd);
-    ASSERT_GE(fd, 0);
-    passed.emplace(fd);
+    passed.emplace(take_descriptor(channel.test()));
     // Its maker is gone; it still hears, and its maker's user still pays.
     EXPECT_EQ(producer.publish(order).delivered, order.count);
     as_user(guest::kSomebody, [] {

@@ -32,6 +32,7 @@
 #include "tests/guest/sleepers.h"
 #include "tests/guest/surroundings.h"
 #include "tests/hostile/attacker.h"
+#include "tests/hostile/channel.h"
 #include "tests/hostile/race.h"
 
 namespace hostile {
@@ -113,7 +114,7 @@ void sleep_in_every_way(const std::string& name) {
         RawMember member(name, kRing);
         const auto sleeper =
             guest::Sleeper::make(ways[static_cast<std::size_t>(thread)], member.socket.fd());
-        for (;;) {
+        while (!somebody_failed()) {
             sleeper->sleep(10s);
             while (member.ring.next()) {
             }
@@ -129,37 +130,22 @@ class EndOfNamespace : public Attack {
         expect_nothing_left(0);
     }
     // The attacker, in a network namespace of his own, which root gives to who
-    // cannot make one. Tells that it is there by a byte, then waits for one.
+    // cannot make one. Says that it is there, then waits for a word.
     Assault start_elsewhere(const std::function<void()>& code) {
         return start([&, code] {
             if (GetParam() != Attacker::user && unshare(CLONE_NEWNET) != 0) {
                 throw std::system_error(errno, std::system_category(), "unshare(CLONE_NEWNET)");
             }
-            char byte = 'h';
-            if (write(channel_[1], &byte, 1) != 1 || read(channel_[1], &byte, 1) != 1) {
-                throw std::runtime_error("the test is gone");
-            }
+            put(channel_.attacker(), 0);
+            take(channel_.attacker());
             code();
         });
     }
-    void await() {
-        char byte = 0;
-        ASSERT_EQ(read(channel_[0], &byte, 1), 1);
-    }
-    void go() {
-        const char byte = 'g';
-        ASSERT_EQ(write(channel_[0], &byte, 1), 1);
-    }
-    void SetUp() override {
-        ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel_.data()), 0);
-    }
-    ~EndOfNamespace() override {
-        close(channel_[0]);
-        close(channel_[1]);
-    }
+    void await() { take(channel_.test()); }
+    void go() { put(channel_.test(), 0); }
 
     Neighbour neighbour_{"namespace"};
-    std::array<int, 2> channel_{};
+    const Channel channel_;
 };
 
 INSTANTIATE_FOR_ALL_ATTACKERS(EndOfNamespace);
@@ -274,13 +260,12 @@ TEST_P(EndOfNamespace, WaitsForASocketThatIsOnItsWay) {
     const std::string name = guest::unique_name("way");
     Producer producer;
     std::uint32_t group = 0;
-    std::array<int, 2> way{};
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, way.data()), 0);
+    std::optional<Channel> way(std::in_place);
     std::optional<Assault> attacker;
     const auto send_one = [&] {
         attacker.emplace(start_elsewhere([&] {
             RawMember member(name, kRing);
-            send_fd(way[0], member.socket.fd());
+            put(way->attacker(), 0, member.socket.fd());
         }));
         await();
     };
@@ -298,8 +283,7 @@ TEST_P(EndOfNamespace, WaitsForASocketThatIsOnItsWay) {
     // Published into a ring that only the message on its way holds.
     EXPECT_EQ(producer.publish({.group = group, .count = 20}).delivered, 20U);
     EXPECT_TRUE(producer.has_listeners(group));
-    close(way[0]);
-    close(way[1]);
+    way.reset();
     EXPECT_TRUE(guest::eventually([&] { return gone(producer, group); }))
         << "the message is thrown away, and its socket's namespace lives on";
 }

@@ -3,9 +3,7 @@
 // A socket goes from hand to hand: to another process, another user, another
 // namespace, by SCM_RIGHTS, pidfd_getfd() and inheritance. What was joined goes
 // with it; rights do not come with it, and are not lent by whoever sends on it.
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -13,21 +11,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <system_error>
-#include <thread>
 
 #include "tests/guest/producer.h"
 #include "tests/guest/raw_netlink.h"
 #include "tests/guest/sleepers.h"
 #include "tests/guest/surroundings.h"
 #include "tests/hostile/attacker.h"
+#include "tests/hostile/channel.h"
 #include "tests/hostile/race.h"
 
 namespace hostile {
@@ -64,12 +60,8 @@ Request dump_request() { return Request(NLMMAP_MSG_SOCKET_GET, NLM_F_REQUEST | N
 
 class Passing : public Attack {
   protected:
-    void SetUp() override {
-        ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, way_.data()), 0);
-    }
     void TearDown() override {
-        close(way_[0]);
-        close(way_[1]);
+        way_.reset();
         EXPECT_TRUE(guest::eventually([&] {
             return members_of(open_name_) == 0 && members_of(closed_name_) == 0;
         })) << "a socket that everybody closed is still a member";
@@ -103,7 +95,7 @@ class Passing : public Attack {
     const std::uint32_t closed_ = producer_.add_group(closed_name_, 0);
     const std::uint32_t other_ = producer_.add_group(other_name_, 0);
     const std::uint32_t third_ = producer_.add_group(third_name_, 0);
-    std::array<int, 2> way_{};
+    std::optional<Channel> way_{std::in_place};
 };
 
 INSTANTIATE_FOR_ALL_ATTACKERS(Passing);
@@ -111,10 +103,10 @@ INSTANTIATE_FOR_ALL_ATTACKERS(Passing);
 TEST_P(Passing, ASocketOfRootsOnGivesWhatItJoinedAndNoMore) {
     RawMember member(open_name_, kRing);
     ASSERT_TRUE(succeeded(member.socket.join(closed_name_)));
-    send_fd(way_[0], member.socket.fd());
+    put(way_->test(), 0, member.socket.fd());
     producer_.publish({.group = closed_, .count = 5});
     attack([&] {
-        RawSocket socket(receive_fd(way_[1]));
+        RawSocket socket(take_descriptor(way_->attacker()));
         {
             RawRing ring(socket, kRing);
             guest::Check check({.group = closed_, .count = 5});
@@ -147,18 +139,18 @@ TEST_P(Passing, ToRootDoesNotMakeASocketMoreThanItsOpenerWas) {
         RawSocket socket;
         EXPECT_TRUE(succeeded(socket.setup(kRing)));
         EXPECT_TRUE(succeeded(socket.join(open_name_)));
-        send_fd(way_[1], socket.fd());
+        put(way_->attacker(), 0, socket.fd());
         RawSocket bare;
-        send_fd(way_[1], bare.fd());
+        put(way_->attacker(), 0, bare.fd());
     });
-    RawSocket socket(receive_fd(way_[0]));
+    RawSocket socket(take_descriptor(way_->test()));
     EXPECT_TRUE(as_root_only(socket.join(closed_name_)));
     EXPECT_TRUE(as_root_only(socket.ask(dump_request())));
     // With an address the message is root's own, as the threat model says.
     EXPECT_TRUE(succeeded(ask_with_address(socket, join_request(other_name_))));
     EXPECT_TRUE(producer_.has_listeners(open_)) << "who opened it is dead, the socket is not";
     // Who asks for the ring is charged for it, not who opened the socket.
-    RawSocket bare(receive_fd(way_[0]));
+    RawSocket bare(take_descriptor(way_->test()));
     const Outcome set_up = bare.setup(kRing);
     ASSERT_TRUE(succeeded(set_up));
     // Told in the user namespace of who opened the socket, where root may be nobody.
@@ -180,11 +172,11 @@ TEST_P(Passing, WhoIsChargedStaysChargedWhereverTheRingGoes) {
         const guest::MemlockLimit limit(kRing + 2 * 4096);
         RawSocket socket;
         EXPECT_TRUE(succeeded(socket.setup(kRing)));
-        send_fd(way_[1], socket.fd());
+        put(way_->attacker(), 0, socket.fd());
     });
     // On its way, and then in root's hands: it counts all the same.
     attack(set_up_one_more(privileged() ? 0 : ENOMEM));
-    std::optional<RawSocket> socket(std::in_place, receive_fd(way_[0]));
+    std::optional<RawSocket> socket(std::in_place, take_descriptor(way_->test()));
     attack(set_up_one_more(privileged() ? 0 : ENOMEM));
     socket.reset();
     attack(set_up_one_more(0));
@@ -194,7 +186,7 @@ TEST_P(Passing, AProcessMayTakeASocketOnlyFromWhomItMayDebug) {
     RawMember roots(closed_name_, kRing);
     const pid_t test = getpid();
     attack([&] {
-        const auto take = [](pid_t from, int number) {
+        const auto take_from = [](pid_t from, int number) {
             const int process = static_cast<int>(syscall(SYS_pidfd_open, from, 0));
             if (process < 0) {
                 throw std::system_error(errno, std::system_category(), "pidfd_open");
@@ -205,25 +197,20 @@ TEST_P(Passing, AProcessMayTakeASocketOnlyFromWhomItMayDebug) {
             errno = error;
             return taken;
         };
-        const int taken = take(test, roots.socket.fd());
+        const int taken = take_from(test, roots.socket.fd());
         EXPECT_EQ(taken >= 0, privileged()) << "a socket of root's: " << std::strerror(errno);
         close(taken);
         // From one's own child, which dies while the ring is in use.
-        std::array<int, 2> told{};
-        ASSERT_EQ(pipe2(told.data(), O_CLOEXEC), 0);
         const pid_t child = fork();
         ASSERT_GE(child, 0);
         if (child == 0) {
             const RawMember member(open_name_, kRing);
-            const int number = member.socket.fd();
-            static_cast<void>(write(told[1], &number, sizeof(number)));
+            put(way_->test(), static_cast<std::uint64_t>(member.socket.fd()));
             for (;;) {
                 pause();
             }
         }
-        int number = -1;
-        ASSERT_EQ(read(told[0], &number, sizeof(number)), ssize_t{sizeof(number)});
-        RawSocket socket(take(child, number));
+        RawSocket socket(take_from(child, static_cast<int>(take(way_->attacker()))));
         ASSERT_GE(socket.fd(), 0) << "a socket of his own child: " << std::strerror(errno);
         RawRing ring(socket, kRing);
         const auto sleeper = guest::Sleeper::make(guest::Way::epoll_edge, socket.fd());
@@ -257,7 +244,7 @@ TEST_P(Passing, IntoAnotherNetworkNamespaceChangesNeitherGroupsNorRights) {
             const Outcome dump = after.ask(dump_request());
             EXPECT_TRUE(succeeded(dump)) << "he is the administrator here";
             EXPECT_EQ(dump.replies.size(), 1U) << "and sees the sockets of this one alone";
-            send_fd(way_[1], after.fd());
+            put(way_->attacker(), 0, after.fd());
         }
         EXPECT_TRUE(succeeded(before.join(open_name_))) << "it stays where it was opened";
         EXPECT_TRUE(as_root_only(before.join(closed_name_)));
@@ -265,7 +252,7 @@ TEST_P(Passing, IntoAnotherNetworkNamespaceChangesNeitherGroupsNorRights) {
     });
     if (GetParam() != Attacker::user) {
         // Back here, the socket is still the other namespace's, which it keeps alive.
-        RawSocket theirs(receive_fd(way_[0]));
+        RawSocket theirs(take_descriptor(way_->test()));
         EXPECT_TRUE(refused(theirs.join(open_name_), ENOENT));
         const Outcome dump = theirs.ask(dump_request());
         EXPECT_TRUE(succeeded(dump));
@@ -279,27 +266,19 @@ TEST_P(Passing, SocketsInFlightThatNobodyReceivesAreClosed) {
     attack([&] {
         for (Rounds rounds(60, 400ms); rounds.more();) {
             together(4, [&](int thread) {
-                std::array<int, 2> pair{};
-                ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()), 0);
-                {
-                    RawMember member(neighbour_.name(), kRing);
-                    send_fd(pair[0], member.socket.fd());
-                    if (thread % 2 != 0) {
-                        // The pair holds itself.
-                        send_fd(pair[0], pair[1]);
-                        send_fd(pair[1], pair[0]);
-                    }
+                const Channel pair;
+                const RawMember member(neighbour_.name(), kRing);
+                put(pair.attacker(), 0, member.socket.fd());
+                if (thread % 2 != 0) {
+                    // The pair holds itself.
+                    put(pair.attacker(), 0, pair.test());
+                    put(pair.test(), 0, pair.attacker());
                 }
-                close(pair[0]);
-                close(pair[1]);
             });
         }
     });
     // Any Unix socket's close collects.
-    std::array<int, 2> pair{};
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()), 0);
-    close(pair[0]);
-    close(pair[1]);
+    const Channel another;
 }
 
 }  // namespace

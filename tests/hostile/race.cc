@@ -2,18 +2,13 @@
 #include "tests/hostile/race.h"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
 #include <barrier>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <mutex>
 #include <stdexcept>
-#include <system_error>
 #include <vector>
 
 #include "tests/guest/surroundings.h"
@@ -31,6 +26,9 @@ unsigned factor() {
     const int value = text != nullptr ? std::atoi(text) : 1;
     return value > 1 ? static_cast<unsigned>(value) : 1;
 }
+
+// Of the calling thread's together(), if it is in one.
+thread_local const std::atomic<bool>* failed_together = nullptr;
 
 guest::Order all_of(std::uint32_t group) { return {.group = group, .count = kEndless}; }
 
@@ -58,7 +56,8 @@ Rounds::Rounds(std::uint64_t most, std::chrono::milliseconds time, std::uint64_t
       end_(std::chrono::steady_clock::now() + time * factor()) {}
 
 bool Rounds::more() {
-    if (begun_ >= most_ || (begun_ >= least_ && std::chrono::steady_clock::now() > end_)) {
+    if (somebody_failed() || begun_ >= most_ ||
+        (begun_ >= least_ && std::chrono::steady_clock::now() > end_)) {
         return false;
     }
     ++begun_;
@@ -67,18 +66,27 @@ bool Rounds::more() {
 
 void together(int threads, const std::function<void(int)>& code) {
     std::barrier<> start(threads);
+    std::atomic<bool> failed{false};
     std::mutex lock;
     std::exception_ptr thrown;
     std::vector<std::thread> running;
     running.reserve(static_cast<std::size_t>(threads));
     for (int i = 0; i < threads; ++i) {
         running.emplace_back([&, i] {
+            failed_together = &failed;
             start.arrive_and_wait();
+            bool returned = false;
             try {
-                code(i);
+                [&] {
+                    ASSERT_NO_FATAL_FAILURE(code(i)) << "in thread " << i;
+                    returned = true;
+                }();
             } catch (...) {
                 const std::lock_guard<std::mutex> guard(lock);
                 thrown = thrown ? thrown : std::current_exception();
+            }
+            if (!returned) {
+                failed = true;
             }
         });
     }
@@ -89,6 +97,8 @@ void together(int threads, const std::function<void(int)>& code) {
         std::rethrow_exception(thrown);
     }
 }
+
+bool somebody_failed() { return failed_together != nullptr && *failed_together; }
 
 std::uint64_t Dice::next() {
     // splitmix64
@@ -140,50 +150,6 @@ void Neighbour::expect_unharmed() {
         << "is gone is still there";
     witness_.reset();
     EXPECT_EQ(members_of(name_), 0U);
-}
-
-namespace {
-
-// A message of one byte with room for one descriptor.
-struct Envelope {
-    Envelope() {
-        message.msg_iov = &part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.data();
-        message.msg_controllen = control.size();
-    }
-    char byte = 'f';
-    iovec part{.iov_base = &byte, .iov_len = 1};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-};
-
-}  // namespace
-
-void send_fd(int through, int fd) {
-    Envelope envelope;
-    cmsghdr* header = CMSG_FIRSTHDR(&envelope.message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-    if (sendmsg(through, &envelope.message, 0) != 1) {
-        throw std::system_error(errno, std::system_category(), "sendmsg of a descriptor");
-    }
-}
-
-int receive_fd(int through) {
-    Envelope envelope;
-    if (recvmsg(through, &envelope.message, MSG_CMSG_CLOEXEC) != 1) {
-        throw std::system_error(errno, std::system_category(), "recvmsg of a descriptor");
-    }
-    const cmsghdr* header = CMSG_FIRSTHDR(&envelope.message);
-    if (header == nullptr || header->cmsg_type != SCM_RIGHTS) {
-        throw std::system_error(EBADMSG, std::system_category(), "a message without a descriptor");
-    }
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-    return fd;
 }
 
 std::uint32_t members_of(std::string_view group) {

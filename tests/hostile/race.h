@@ -21,8 +21,9 @@
 namespace hostile {
 
 // The rounds of an attack: at most so many, and no more once the time is over, so
-// that a slow kernel has fewer. Never fewer than `least`. The time is multiplied
-// by NLMMAP_ATTACK_FACTOR from the environment, and then the count is, too.
+// that a slow kernel has fewer. Never fewer than `least`, unless somebody_failed().
+// The time is multiplied by NLMMAP_ATTACK_FACTOR from the environment, and then the
+// count is, too.
 //
 //     for (Rounds rounds(500, 300ms); rounds.more();) {
 class Rounds {
@@ -39,8 +40,13 @@ class Rounds {
 };
 
 // Runs code(0) to code(threads - 1) in threads that begin at the same moment.
-// Rethrows the first of their exceptions when all have ended.
+// Rethrows the first of their exceptions when all have ended. After an exception or
+// a fatal failure in one of them the others' Rounds have no more; a loop that waits
+// for another thread, or has no end, has to ask somebody_failed() each time.
 void together(int threads, const std::function<void(int)>& code);
+
+// In a thread of together(): whether one of them threw or failed fatally. False elsewhere.
+bool somebody_failed();
 
 // Pseudorandom, one for each thread.
 class Dice {
@@ -82,11 +88,6 @@ class Neighbour {
     std::atomic<std::uint64_t> published_{0};
     std::thread thread_;
 };
-
-// Passes a descriptor on through a Unix socket, and takes one. Throw
-// std::system_error; receive_fd() also if what came has no descriptor.
-void send_fd(int through, int fd);
-int receive_fd(int through);
 
 // The rings that are members of a group, as the kernel says.
 std::uint32_t members_of(std::string_view group);

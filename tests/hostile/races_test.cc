@@ -30,6 +30,7 @@
 #include "tests/guest/sleepers.h"
 #include "tests/guest/surroundings.h"
 #include "tests/hostile/attacker.h"
+#include "tests/hostile/channel.h"
 #include "tests/hostile/race.h"
 
 namespace hostile {
@@ -360,7 +361,7 @@ TEST_P(Race, OfEverythingAgainstCloseLeavesNothingBehind) {
                 stop = true;
                 return;
             }
-            while (!stop) {
+            while (!stop && !somebody_failed()) {
                 hit(slot, group(), dice, traffic);
             }
         });
@@ -399,23 +400,31 @@ TEST_P(Race, OfSleepersAgainstCloseEndsAllOfThem) {
 
 TEST_P(Race, OfSleepersAgainstSigkillLeavesNothingBehind) {
     attack([&] {
+        const std::vector<guest::Way> ways = guest::all_ways();
         for (Rounds rounds(20, 250ms, 2); rounds.more();) {
+            const Channel ready;
             const pid_t sleeping = fork();
             ASSERT_GE(sleeping, 0);
             if (sleeping == 0) {
-                std::vector<std::unique_ptr<RawMember>> members;
-                const std::vector<guest::Way> ways = guest::all_ways();
                 together(static_cast<int>(ways.size()), [&](int thread) {
                     RawMember member(group(), kPage);
                     const auto way = ways[static_cast<std::size_t>(thread)];
                     const auto sleeper = guest::Sleeper::make(way, member.socket.fd());
-                    for (;;) {
+                    put(ready.attacker(), 0);
+                    while (!somebody_failed()) {
                         sleeper->sleep(1000ms);
                         while (member.ring.next()) {
                         }
                         member.ring.release();
                     }
                 });
+                _exit(1);
+            }
+            if (rounds.begun() % 2 == 0) {
+                // On a slow kernel nobody would have a ring after the time below.
+                for (std::size_t i = 0; i < ways.size(); ++i) {
+                    take(ready.test());
+                }
             }
             usleep(static_cast<useconds_t>(2000 * rounds.begun()));
             kill(sleeping, SIGKILL);
@@ -528,7 +537,7 @@ TEST_P(Race, OfDumpsAgainstSocketsThatComeAndGoEndsAndIsWellFormed) {
                 return;
             }
             Dice dice(static_cast<unsigned>(thread));
-            while (!stop) {
+            while (!stop && !somebody_failed()) {
                 RawSocket socket;
                 ASSERT_TRUE(guest::succeeded(socket.setup(any_size(dice))));
                 const auto joined = socket.join(group());

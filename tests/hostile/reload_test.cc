@@ -5,7 +5,8 @@
 // while they sleep, programs open sockets and set up rings all the while, and in
 // every fifth round producers publish until the moment in which their module
 // unregisters, to rings and to plain listeners. Nothing but documented errors;
-// nothing keeps a module for longer than its users live.
+// nothing keeps a module for longer than its users live. Who sleeps and who tries to
+// use what comes and goes is an ordinary user; modules and groups are root's.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/netlink.h>
@@ -49,7 +50,7 @@ using guest::RawSocket;
 constexpr std::uint64_t kRounds = 500;
 // A debug kernel stops after this time, once it has done as many as that.
 constexpr std::uint64_t kLeastRounds = 100;
-constexpr auto kTime = 75s;
+constexpr auto kTime = 40s;
 
 constexpr int kFamily = 30;
 constexpr std::uint32_t kPage = 4096;
@@ -114,7 +115,8 @@ void use_what_comes_and_goes() {
     guest::poll_now(fd, POLLIN);
 }
 
-// A process that sleeps on a socket with a mapped ring until it is killed.
+// A process of an ordinary user's that sleeps on a socket with a mapped ring until it
+// is killed.
 class Sleeping {
   public:
     // With a group, the socket is a member of it.
@@ -146,6 +148,7 @@ class Sleeping {
   private:
     [[noreturn]] static void sleep(guest::Way way, const char* group, int told) {
         try {
+            become(Attacker::user);
             RawSocket socket;
             if (socket.setup(kPage).error == 0 &&
                 (group == nullptr || socket.join(group).error == 0)) {
@@ -225,8 +228,8 @@ class Reloading : public testing::Test {
     const int producer_module_ = file_of(kProducerModule);
 };
 
-// Tries to use the module, some of the time: one that always has a user is never
-// unloaded.
+// Tries to use the module as an ordinary user, some of the time: one that always has a
+// user is never unloaded.
 class User {
   public:
     User() : thread_([this] { use(); }) {}
@@ -246,12 +249,14 @@ class User {
   private:
     void use() {
         try {
-            Dice dice(1);
-            while (!stop_) {
-                use_what_comes_and_goes();
-                ++times_;
-                std::this_thread::sleep_for(std::chrono::microseconds(dice.below(20000)));
-            }
+            guest::as_user(guest::kSomebody, [this] {
+                Dice dice(1);
+                while (!stop_) {
+                    use_what_comes_and_goes();
+                    ++times_;
+                    std::this_thread::sleep_for(std::chrono::microseconds(dice.below(20000)));
+                }
+            });
         } catch (const std::exception& error) {
             wrong_ = error.what();
         }

@@ -8,12 +8,17 @@
 
 # has OPTION…: the kernel was built with them.
 has() {
-    [ -s /tmp/config ] || zcat /proc/config.gz >/tmp/config || return 1
+    [ -s /tmp/config ] || zcat /proc/config.gz | sed -n 's/^CONFIG_\(.*\)=y$/\1/p' | tr '\n' ' ' >/tmp/config || return 1
+    read -r configured </tmp/config
     for option in "$@"; do
-        grep -qx "CONFIG_$option=y" /tmp/config || {
+        # No process for each: there are many, and slow ones.
+        case " $configured " in
+        *" $option "*) ;;
+        *)
             echo "without CONFIG_$option"
             return 1
-        }
+            ;;
+        esac
     done
 }
 
@@ -96,13 +101,18 @@ symbolise() {
         { print }' /tmp/symbols -
 }
 
+uptime_seconds() { cut -d. -f1 /proc/uptime; }
+
 # leaks: true if kmemleak found memory that nothing points to, or does not tell.
 leaks() {
     # An object is reported when two scans did not find it, and it is five
-    # seconds old when the second begins.
+    # seconds old when the second begins. The first one takes some of them.
     echo "kmemleak does not scan any more" >/tmp/leaks
+    since=$(uptime_seconds)
     echo scan >/sys/kernel/debug/kmemleak || return 0
-    sleep 6
+    while [ $(($(uptime_seconds) - since)) -lt 6 ]; do
+        usleep 200000
+    done
     echo scan >/sys/kernel/debug/kmemleak || return 0
     cat /sys/kernel/debug/kmemleak >/tmp/found || return 0
     symbolise </tmp/found >/tmp/leaks

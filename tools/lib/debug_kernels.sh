@@ -116,13 +116,13 @@ nlmmap_debug_make() {
     mv "$tree" "$NLMMAP_CACHE/kernels/$release"
 }
 
-# nlmmap_debug_use SERIES RELEASE: makes series-S point to it; those before it go.
+# nlmmap_debug_use SERIES RELEASE: makes series-S point to it. Those that nobody used for a week
+# go: another clone's tests may be running on one, whose configuration is another.
 nlmmap_debug_use() {
     local tree
     ln -sfn "$2" "$NLMMAP_CACHE/kernels/series-$1" || return 1
-    for tree in "$NLMMAP_CACHE/kernels"/*"-${1#*-}-"????????????; do
-        [ "$(basename "$tree")" = "$2" ] || rm -rf "$tree"
-    done
+    touch "$NLMMAP_CACHE/kernels/$2" || return 1
+    find "$NLMMAP_CACHE/kernels" -maxdepth 1 -name "*-${1#*-}-????????????" -mtime +7 -exec rm -rf {} +
 }
 
 # nlmmap_debug_keep SERIES: true if the one that is there has the wanted

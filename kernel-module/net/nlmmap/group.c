@@ -340,8 +340,8 @@ static bool nlmmap_name_valid(const char *name)
  * Context: process, may sleep.
  * Return: the group, or ERR_PTR(): -EINVAL for a bad name, flag or max_bytes,
  * -EEXIST if the name is taken in @net, -ENOSPC if the family's 1024 numbers
- * are used up (those of private groups that had plain listeners come back only
- * when the module is loaded again), -ENOMEM.
+ * are used up (that of a private group which had plain listeners comes back
+ * only if @net goes before the group does), -ENOMEM.
  */
 struct nlmmap_group *nlmmap_group_register(struct net *net,
 					   const struct nlmmap_group_config *config)

@@ -72,10 +72,11 @@ int nlmmap_number_get(struct sock *sock, u32 flags)
 	int number = -ENOSPC;
 
 	if (flags & NLMMAP_GROUP_PUBLIC) {
-		if (nlmmap_resting_count >= NLMMAP_NUMBERS_RESTING || !unused)
+		if (nlmmap_resting_count >= NLMMAP_NUMBERS_RESTING || !unused) {
 			number = nlmmap_number_reuse(sock, false);
-		if (number < 0 && unused <= NLMMAP_NUMBERS_RESERVED)
-			number = nlmmap_number_reuse(sock, true);
+			if (number < 0 && unused <= NLMMAP_NUMBERS_RESERVED)
+				number = nlmmap_number_reuse(sock, true);
+		}
 	}
 	if (number < 0 && fresh)
 		number = nlmmap_next_number++;

@@ -447,14 +447,16 @@ std::vector<Program> Session::pool() const {
 
 void Session::explore(Who who, std::chrono::milliseconds time) {
     const auto end = std::chrono::steady_clock::now() + time;
-    const std::uint64_t last = batches_ + options_.most_batches;
-    while (batches_ < last && std::chrono::steady_clock::now() < end &&
-           !testing::Test::HasFailure()) {
+    const std::uint64_t first = batches_;
+    const std::uint64_t inputs_before = shared_->tally.inputs;
+    const auto over = [&] { return std::chrono::steady_clock::now() >= end; };
+    do {
         const std::vector<Program> programs = pool();
         Mutator mutator(options_.seed * 1'000'003 + batches_);
         std::size_t count = 0;
         run_batch(who, true, [&]() -> std::optional<Program> {
-            if (count++ == kBatch || std::chrono::steady_clock::now() >= end) {
+            // The first batch is whole, however slow the kernel.
+            if (count++ == kBatch || (batches_ > first + 1 && over())) {
                 return std::nullopt;
             }
             if (programs.empty() || mutator.one_in(4)) {
@@ -466,7 +468,8 @@ void Session::explore(Who who, std::chrono::milliseconds time) {
                 mutator.one_in(2) ? mutator.below(size) : size - 1 - mutator.below((size + 3) / 4);
             return mutator.mutate(programs[at], programs[mutator.below(size)]);
         });
-    }
+    } while (batches_ < first + options_.most_batches && !over() && !testing::Test::HasFailure());
+    EXPECT_GT(shared_->tally.inputs, inputs_before) << "not a single input was carried out";
 }
 
 std::size_t Session::reached() const {

@@ -48,9 +48,12 @@ static void publish_paced(struct publisher *publisher, bool (*stop)(void))
 	}
 }
 
+/* signal_pending() is true as well when the end of an io_uring that the caller
+ * once had wants something of it.
+ */
 static bool caller_was_killed(void)
 {
-	return signal_pending(current);
+	return task_sigpending(current);
 }
 
 static int publish_process(struct publisher *publisher)
@@ -124,8 +127,9 @@ static int publish_threads(const struct test_group *group,
 		started--;
 	for (i = 0; i < started && !error; i++)
 		wake_up_process(threads[i].task);
+	/* Killable: see caller_was_killed() for why not interruptible. */
 	for (i = 0; i < started && !error; i++)
-		error = wait_for_completion_interruptible(&threads[i].done);
+		error = wait_for_completion_killable(&threads[i].done);
 	for (i = 0; i < started; i++) {
 		kthread_stop(threads[i].task);
 		publisher_report(&threads[i].publisher, request);
