@@ -227,6 +227,8 @@ class Bursts {
         hold();
         std::vector<std::uint64_t> items_before;
         std::vector<std::uint64_t> messages_before;
+        items_before.reserve(threads_.size());
+        messages_before.reserve(threads_.size());
         for (const auto& thread : threads_) {
             items_before.push_back(thread->seen().count(kind));
             messages_before.push_back(thread->seen().messages());
@@ -235,6 +237,7 @@ class Bursts {
         send();
         const std::chrono::duration<double> seconds = steady_clock::now() - start;
         std::vector<std::uint64_t> held;
+        held.reserve(threads_.size());
         for (const auto& thread : threads_) held.push_back(thread->listener().held_bytes());
         let_read();
 
@@ -264,14 +267,25 @@ class Bursts {
               [](const ListenerThread& thread) { return thread.progress.is_held(); });
     }
 
-    // Twice quiet, and held again: all that there was is read, and counted.
+    // Twice quiet: all that there was is read, and counted. Who is there is held at once, so that
+    // he does not look again and again while another one is still reading.
     void let_read() {
         std::map<const ListenerThread*, std::uint64_t> before;
         for (const auto& thread : threads_) before[thread.get()] = thread->quiet();
         for (const auto& thread : threads_) thread->progress.release();
-        await(threads_, "come to an end of reading",
-              [&](const ListenerThread& thread) { return thread.quiet() >= before[&thread] + 2; });
-        hold();
+        const auto hold_if_quiet = [&](ListenerThread& thread) {
+            const auto found = before.find(&thread);
+            if (found == before.end() || thread.quiet() < found->second + 2) return;
+            thread.progress.hold();
+            before.erase(found);
+        };
+        // Everybody's turn comes each time that somebody is waited for.
+        await(threads_, "come to an end of reading", [&](const ListenerThread& waited_for) {
+            for (const auto& thread : threads_) hold_if_quiet(*thread);
+            return !before.contains(&waited_for);
+        });
+        await(threads_, "stop reading",
+              [](const ListenerThread& thread) { return thread.progress.is_held(); });
     }
 
     const BurstOptions options_;

@@ -215,6 +215,7 @@ TEST(CInterface, ThreadsThatShareADescriptorShareItsMessages) {
         std::multiset<std::int64_t> seen;
         std::atomic<bool> over = false;
         std::vector<std::thread> threads;
+        threads.reserve(4);
         for (int i = 0; i < 4; ++i) {
             threads.emplace_back([&] {
                 std::int64_t last = -1;
@@ -320,6 +321,7 @@ TEST(CInterface, ManyDescriptorsHaveRingsAtOnceAndOneAfterTheOther) {
         Addresses addresses;
         for (std::uint32_t round = 0; round < 3; ++round) {
             std::vector<std::unique_ptr<Listener>> listeners;
+            listeners.reserve(40);
             for (int i = 0; i < 40; ++i) listeners.push_back(std::make_unique<Listener>(1 << 13));
             addresses.add(round * 2, 2);
             for (const auto& listener : listeners) expect_addresses(listener->fd(), round * 2, 2);

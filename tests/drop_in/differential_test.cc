@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "tests/drop_in/receiving.h"
+#include "tests/guest/attach_sender.h"
 #include "tests/guest/rtnl.h"
 #include "tests/guest/surroundings.h"
 
@@ -310,6 +311,35 @@ TEST_F(Differential, DumpsAreReceivedInTheSameParts) {
             }
             EXPECT_GT(parts, 5);
         }
+    });
+}
+
+TEST_F(Differential, ErrorsOfTheSocketAreToldAlike) {
+    in_new_network([&] {
+        constexpr std::uint32_t kGroup = 3;
+        Pair pair(NLMMAP_SENDER_FAMILY);
+        pair.listen(kGroup);
+        pair.attach();
+        guest::Senders senders;
+        int step = 0;
+        for (const int error : {ENOBUFS, EMSGSIZE, ENOBUFS, EPIPE, ECONNREFUSED}) {
+            for (const int flags : {0, int{MSG_PEEK}, int{MSG_TRUNC}}) {
+                senders.error(kGroup, error);
+                Call call = empty_call();
+                call.flags |= flags;
+                EXPECT_FALSE(pair.receive(call, where(step))) << "the error was not told";
+                // Once; and what comes then is not lost.
+                senders.send({.group = kGroup, .count = 3});
+                drain(pair, where(step));
+                ++step;
+            }
+        }
+        // Who does not want to hear of losses does not.
+        pair.set(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1);
+        senders.error(kGroup, ENOBUFS);
+        drain(pair, where(step));
+        senders.error(kGroup, EPIPE);
+        drain(pair, where(step));
     });
 }
 

@@ -188,11 +188,11 @@ TEST(AttachedDump, OfPartsLargerThan64KiBArrivesWhole) {
     EXPECT_GT(dump.largest, 65536U) << "the parts are small, so this tests nothing";
 }
 
-// Messages until no more fit into the ring; how many.
+// Messages to group 1 until no more fit into the ring; how many.
 std::uint64_t fill(RawAttached& attached, Senders& senders) {
     std::uint64_t sent = 0;
     while (!(attached.ring.producer().state & NLMMAP_STATE_STALLED)) {
-        senders.send({.portid = attached.socket.portid(), .first = sent, .count = 1});
+        senders.send({.group = 1, .first = sent, .count = 1});
         ++sent;
     }
     return sent;
@@ -202,6 +202,7 @@ TEST(AttachedDump, GoesOnThoughTheRingWasFullWhenItWasAskedFor) {
     for (const std::uint32_t flags : {0U, std::uint32_t{NLMMAP_SENDER_NO_MULTI}}) {
         SCOPED_TRACE(flags);
         RawAttached attached(NLMMAP_SENDER_FAMILY, 1 << 16);
+        attached.listen(1);
         Senders senders;
         const std::uint64_t sent = fill(attached, senders);
         ask(attached.socket.fd(),

@@ -30,6 +30,7 @@
 #include "tests/guest/rtnl.h"
 #include "tests/guest/sleepers.h"
 #include "tests/hostile/attacker.h"
+#include "tests/hostile/channel.h"
 #include "tests/hostile/race.h"
 
 namespace hostile {
@@ -321,8 +322,7 @@ TEST_P(AttachRace, OfProcessesThatShareTheDescriptorEndsWithTheLastOfThem) {
             RawSocket socket = family_socket(NLMMAP_SENDER_FAMILY);
             ASSERT_EQ(socket.add_membership(kGroup), 0);
             ASSERT_TRUE(guest::succeeded(attach(socket.fd(), kPage << 2)));
-            std::array<int, 2> way{};
-            ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, way.data()), 0);
+            const Channel channel;
             std::array<pid_t, 2> children{};
             for (std::size_t at = 0; at < children.size(); ++at) {
                 children[at] = fork();
@@ -331,8 +331,9 @@ TEST_P(AttachRace, OfProcessesThatShareTheDescriptorEndsWithTheLastOfThem) {
                     if (at == 1) {
                         socket.close();
                     }
-                    RawAttached attached(
-                        at == 0 ? std::move(socket) : RawSocket(receive_fd(way[1])), kPage << 2);
+                    RawAttached attached(at == 0 ? std::move(socket)
+                                                 : RawSocket(take_descriptor(channel.attacker())),
+                                         kPage << 2);
                     const RawSocket sender = family_socket(NLMMAP_SENDER_FAMILY);
                     for (std::uint64_t number = 0;; ++number) {
                         broadcast(sender, number);
@@ -344,7 +345,7 @@ TEST_P(AttachRace, OfProcessesThatShareTheDescriptorEndsWithTheLastOfThem) {
                 }
                 ASSERT_GT(children[at], 0);
             }
-            send_fd(way[0], socket.fd());
+            put(channel.test(), 0, socket.fd());
             if (dice.below(2) != 0) {
                 socket.close();
             }
@@ -353,8 +354,6 @@ TEST_P(AttachRace, OfProcessesThatShareTheDescriptorEndsWithTheLastOfThem) {
                 kill(child, SIGKILL);
                 ASSERT_EQ(waitpid(child, nullptr, 0), child);
             }
-            close(way[0]);
-            close(way[1]);
         }
     });
 }

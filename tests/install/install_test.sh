@@ -81,22 +81,21 @@ c_headers_stand_alone() {
     done
 }
 
-# c_program COMPILER NAME STATIC PACKAGES...: built as C11, to $work/NAME.
+# c_program COMPILER STANDARD NAME STATIC PACKAGES...: built to $work/NAME.
 c_program() {
-    local compiler=$1 name=$2 flags
-    local static=$3
-    shift 3
+    local compiler=$1 standard=$2 name=$3 static=$4 flags
+    shift 4
     export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
     # shellcheck disable=SC2086 # flags are words
     flags=$(pkg-config $static --cflags --libs "$@") || return 1
     # What is linked statically has C++ in it.
     [ -z "$static" ] || flags="-static $flags -lstdc++"
     # shellcheck disable=SC2086 # flags are words
-    "$compiler" -std=c11 -O2 -Wall -Wextra -Werror -Wpedantic "$work/user/$name.c" -o "$work/$name" $flags
+    "$compiler" "-std=$standard" -O2 -Wall -Wextra -Werror -Wpedantic "$work/user/$name.c" -o "$work/$name" $flags
 }
 
 c_listener() {
-    c_program "$1" listener "$2" nlmmap && LD_LIBRARY_PATH=$prefix/lib "$work/listener"
+    c_program "$1" c11 listener "$2" nlmmap && LD_LIBRARY_PATH=$prefix/lib "$work/listener"
 }
 
 # The shim has all of the library in it, and lets a program be that has nothing to do with it.
@@ -137,23 +136,30 @@ consumer_in_one_line() {
     [ "$status" = 2 ] && grep -q '^usage: consumer' "$work/usage"
 }
 
-# The README's ```cpp blocks, which leave resync() and handle() to the reader.
+# The README's ```cpp blocks, each by itself, which leave resync(), handle() and a libnl socket to the
+# reader.
 readme_compiles() {
-    local compiler=$1
-    awk '/^```/ { inside = ($0 == "```cpp"); next } inside' "$root/README.md" >"$work/loop"
+    local compiler=$1 libnl
+    libnl=$(pkg-config --cflags-only-I libnl-3.0) || return 1
+    awk '/^```/ { if (inside) print "}"; inside = ($0 == "```cpp"); if (inside) print "{"; next } inside' \
+        "$root/README.md" >"$work/loop"
     grep -q 'receiver\.read()' "$work/loop" || { echo "no loop in README.md"; return 1; }
     {
         grep '^#include' "$work/loop"
+        echo '#include <linux/rtnetlink.h>'
+        echo '#include <netlink/netlink.h>'
+        echo '#include <netlink/socket.h>'
         echo '#include <cstdint>'
         echo 'void resync(std::uint64_t lost);'
         echo 'void handle(const nlmmap::Message& message);'
-        echo 'void readme();'
-        echo 'void readme() {'
+        echo 'void readme(nl_sock* socket);'
+        echo 'void readme([[maybe_unused]] nl_sock* socket) {'
         grep -v '^#include' "$work/loop"
         echo '}'
     } >"$work/readme.cc"
     cat "$work/readme.cc"
-    "$compiler" -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I "$prefix/include" "$work/readme.cc"
+    # shellcheck disable=SC2086 # flags are words
+    "$compiler" -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I "$prefix/include" $libnl "$work/readme.cc"
 }
 
 with_find_package() {
@@ -174,12 +180,16 @@ check "the shared library's soname is libnlmmap.so.0" has_soname_0
 check "the exported symbols are those of libnlmmap.map" exports_the_list
 check "what nlmmap run preloads exports its list and loads" preload_loads
 for compiler; do
-    c_compiler=$(echo "$compiler" | sed 's/g++/gcc/; s/clang++/clang/')
+    case $compiler in
+    clang++*) c_compiler=clang${compiler#clang++} ;;
+    *) c_compiler=gcc${compiler#g++} ;;
+    esac
     check "the headers for C compile on their own with $c_compiler" c_headers_stand_alone "$c_compiler"
     check "a C11 program builds and runs with $c_compiler" c_listener "$c_compiler" ""
     check "a C11 program links statically and runs with $c_compiler" c_listener "$c_compiler" --static
+    # libnl's own headers want more than C11 has.
     check "examples/libnl_listener.c builds with $c_compiler" \
-        c_program "$c_compiler" libnl_listener "" nlmmap libnl-3.0
+        c_program "$c_compiler" gnu11 libnl_listener "" nlmmap libnl-3.0
     check "every installed header compiles on its own with $compiler" headers_stand_alone "$compiler"
     check "a daemon builds through pkg-config and runs with $compiler" with_pkg_config "$compiler" ""
     check "a daemon links statically through pkg-config and runs with $compiler" \

@@ -310,10 +310,12 @@ run nlmmap stat --json
 json_value /sockets/0/processes/0/name /sockets/0/groups/0 /sockets/0/ring_bytes /sockets/0/seq /sockets/0/lost /sockets/0/produced /sockets/0/waiting <out >values 2>>err
 [ "$(cat values)" = "$(printf 'nlmmap\tevents\t65536\t5\t0\t640\t0')" ]
 verdict $? "stat --json says the same"
-(usleep 300000 && say "count 100") &
-run nlmmap stat -i 1 --count 2 --json
-wait $!
-said=$((said + 1)) # by the subshell
+nlmmap stat -i 2 --count 2 --json >out 2>err 4>&- &
+pid=$!
+until_true has_lines out 1
+say "count 100"
+wait $pid
+status=$?
 json_value /sockets/0/rates/messages_per_second <out >values 2>>err
 awk 'NR == 1 && $1 != "-" { bad = 1 } NR == 2 && ($1 < 5 || $1 > 2000) { bad = 1 } END { exit bad || NR != 2 }' values
 verdict $? "stat -i has rates from the second look on, of what came between the looks"

@@ -51,6 +51,7 @@ bool wait_for_any(std::vector<std::unique_ptr<AttachedSocket>>& sockets, int sto
     // Fewer bytes than the watermark wake nobody: that is how long they wait at most.
     constexpr int kWatermarkMilliseconds = 250;
     std::vector<pollfd> ready;
+    ready.reserve(sockets.size() + 2);
     for (const auto& socket : sockets)
         ready.push_back({.fd = socket->receiver().fd(), .events = POLLIN, .revents = 0});
     ready.push_back({.fd = stop_fd, .events = POLLIN, .revents = 0});

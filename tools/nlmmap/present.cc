@@ -32,9 +32,12 @@ Payload split(const Message& message, std::size_t fixed_header_bytes) {
     return {payload.first(header), payload.subspan(header)};
 }
 
-Decoded decode(const PresentOptions& options, const Message& message) {
+Decoded decode(const PresentOptions& options, const Record& record, const Message& message) {
     Decoded decoded;
-    if (options.decoder != nullptr) decoded = options.decoder->decode(message);
+    // Any process may send to a netlink socket: what does not come from the kernel is shown as the
+    // bytes that it is, and teaches the decoder nothing.
+    if (options.decoder != nullptr && record.portid() == 0)
+        decoded = options.decoder->decode(message);
     if (options.fixed_header_bytes != 0) decoded.fixed_header_bytes = options.fixed_header_bytes;
     return decoded;
 }
@@ -56,7 +59,7 @@ class TextPresenter final : public Presenter {
             for (const std::string& row : hex_dump(message.bytes())) output_.line("  " + row);
             return;
         }
-        const Decoded decoded = decode(options_, message);
+        const Decoded decoded = decode(options_, record, message);
         for (const std::string* const words : {&decoded.action, &decoded.object, &decoded.text})
             if (!words->empty()) line += "  " + *words;
         if (!decoded.text.empty()) {
@@ -137,7 +140,7 @@ class JsonPresenter final : public Presenter {
         if (options_.hex) {
             object["hex"] = hex(message.bytes());
         } else {
-            const Decoded decoded = decode(options_, message);
+            const Decoded decoded = decode(options_, record, message);
             if (!decoded.action.empty()) object["action"] = decoded.action;
             if (!decoded.object.empty()) object["object"] = decoded.object;
             if (!decoded.text.empty()) object["text"] = decoded.text;

@@ -126,7 +126,8 @@ static int nlmmap_attached_wait(struct nlmmap_attached *attached, int flags)
 		/* What was sent before is there, as it would be in the queue,
 		 * though the work item may not have come to it yet.
 		 */
-		if (!skb_queue_empty_lockless(&sk->sk_receive_queue)) {
+		if (READ_ONCE(attached->busy) ||
+		    !skb_queue_empty_lockless(&sk->sk_receive_queue)) {
 			nlmmap_serve(attached);
 			if (nlmmap_attached_poll(attached, 0))
 				break;
