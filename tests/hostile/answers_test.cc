@@ -63,7 +63,7 @@ TEST_P(Answer, ToASetUpComesHoweverManyGroupsWereJoinedMeanwhile) {
     }
     attack([&] {
         // Mostly, the first round gets all of them.
-        const auto time = patience() == 1 ? 10000ms : 1500ms;
+        const auto time = patience() == 1 ? 60000ms : 1500ms;
         std::size_t most = 0;
         for (Rounds rounds(100, time, 3); rounds.more() && most < kGroups;) {
             // Whose end, with a plain listener, holds the groups' lock for a grace period.

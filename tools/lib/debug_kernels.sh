@@ -119,7 +119,6 @@ nlmmap_debug_make() {
 # nlmmap_debug_use SERIES RELEASE: makes series-S point to it. Those that nobody used for a week
 # go: another clone's tests may be running on one, whose configuration is another.
 nlmmap_debug_use() {
-    local tree
     ln -sfn "$2" "$NLMMAP_CACHE/kernels/series-$1" || return 1
     touch "$NLMMAP_CACHE/kernels/$2" || return 1
     find "$NLMMAP_CACHE/kernels" -maxdepth 1 -name "*-${1#*-}-????????????" -mtime +7 -exec rm -rf {} +
