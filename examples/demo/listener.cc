@@ -29,6 +29,14 @@ std::optional<Item> item_of(int protocol, const nlmsghdr* message) noexcept {
     return protocol == NETLINK_ROUTE ? rtnetlink_item(message) : ctnetlink_item(message);
 }
 
+std::array<std::uint32_t, SK_MEMINFO_VARS> socket_memory(int fd) {
+    std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
+    socklen_t length = sizeof(memory);
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) == -1)
+        throw std::system_error(errno, std::generic_category(), "getsockopt(SO_MEMINFO)");
+    return memory;
+}
+
 }  // namespace
 
 std::string_view to_text(ListenerKind kind) {
@@ -94,6 +102,7 @@ std::uint64_t Listener::read(SeenItems& seen) {
     if (receiver_) {
         for (const nlmmap::Record& record : receiver_->read()) {
             if (record.lost_before() != 0 || record.lost_unknown()) ++overflows_;
+            located_lost_ += record.lost_before();
             for (const nlmmap::Message& message : record)
                 seen.add(item_of(protocol_, message.get()));
         }
@@ -121,13 +130,13 @@ std::size_t Listener::room_bytes() const {
     return static_cast<std::size_t>(bytes);
 }
 
+std::uint64_t Listener::drops() const {
+    return socket_memory(nl_socket_get_fd(socket_.get()))[SK_MEMINFO_DROPS];
+}
+
 std::size_t Listener::held_bytes() const {
-    std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
-    socklen_t length = sizeof(memory);
-    if (getsockopt(nl_socket_get_fd(socket_.get()), SOL_SOCKET, SO_MEMINFO, memory.data(),
-                   &length) == -1)
-        throw std::system_error(errno, std::generic_category(), "getsockopt(SO_MEMINFO)");
-    return memory[SK_MEMINFO_RMEM_ALLOC] + (receiver_ ? receiver_->pending_bytes() : 0);
+    return socket_memory(nl_socket_get_fd(socket_.get()))[SK_MEMINFO_RMEM_ALLOC] +
+           (receiver_ ? receiver_->pending_bytes() : 0);
 }
 
 }  // namespace demo

@@ -51,6 +51,10 @@ class Listener {
     // Times that reading said ENOBUFS, and, attached, what the ring says that it lost.
     std::uint64_t overflows() const noexcept { return overflows_; }
     std::uint64_t reported_lost() const noexcept { return receiver_ ? receiver_->lost() : 0; }
+    // The same, as jumps of the sequence number told it in its places.
+    std::uint64_t located_lost() const noexcept { return located_lost_; }
+    // Messages that the kernel counts as not delivered to the socket. Throws std::system_error.
+    std::uint64_t drops() const;
 
     // Room in the kernel, and what of it is taken now: as the kernel charges the socket for it, and
     // in the ring. Any thread while none reads.
@@ -71,6 +75,7 @@ class Listener {
     std::optional<nlmmap::Receiver> receiver_;
     SeenItems* seen_ = nullptr;
     std::uint64_t overflows_ = 0;
+    std::uint64_t located_lost_ = 0;
 };
 
 }  // namespace demo

@@ -62,6 +62,8 @@ class Real {
     std::atomic<Function*> found_{nullptr};
 };
 
+constinit Real<int(int, sockaddr*, socklen_t*)> real_accept("accept");
+constinit Real<int(int, sockaddr*, socklen_t*, int)> real_accept4("accept4");
 constinit Real<int(int, const sockaddr*, socklen_t)> real_bind("bind");
 constinit Real<int(int)> real_close("close");
 constinit Real<int(unsigned, unsigned, int)> real_close_range("close_range");
@@ -78,6 +80,7 @@ constinit Real<int(int, mmsghdr*, unsigned, int, timespec*)> real_recvmmsg("recv
 constinit Real<ssize_t(int, msghdr*, int)> real_recvmsg("recvmsg");
 constinit Real<int(int, int, int, const void*, socklen_t)> real_setsockopt("setsockopt");
 constinit Real<int(int, int, int)> real_socket("socket");
+constinit Real<int(int, int, int, int*)> real_socketpair("socketpair");
 
 // In the library's own calls, which are none of the program's.
 thread_local unsigned inside = 0;
@@ -111,6 +114,13 @@ bool is_asking(int fd) noexcept {
     return place != nullptr && place->load(std::memory_order_relaxed) == Kind::asking;
 }
 
+// True for one thread.
+bool stops_asking(int fd) noexcept {
+    std::atomic<Kind>* const place = kind_of(fd);
+    Kind expected = Kind::asking;
+    return place != nullptr && place->compare_exchange_strong(expected, Kind::attached);
+}
+
 struct Wishes {
     std::size_t ring_bytes = std::size_t{1} << 20;
     bool quiet = false;
@@ -132,18 +142,23 @@ const Wishes& wishes() noexcept {
     return wished;
 }
 
+void prepare();
+
 void attach_if_possible(int fd) {
+    if (!stops_asking(fd)) return;
     const int saved = errno;
-    set_kind(fd, Kind::attached);
     const Inside in;
+    prepare();
     if (::nlmmap_attach(fd, wishes().ring_bytes) != 0 && !wishes().quiet) {
         std::array<char, 640> line{};
         const int bytes = std::snprintf(line.data(), line.size(),
                                         "nlmmap run: descriptor %d stays without a ring: %s\n", fd,
                                         ::nlmmap_error());
-        if (bytes > 0)
-            static_cast<void>(::write(STDERR_FILENO, line.data(),
-                                      std::min(static_cast<std::size_t>(bytes), line.size() - 1)));
+        // If even that cannot be said, there is nobody to tell.
+        if (bytes > 0) [[maybe_unused]]
+            const ssize_t written =
+                ::write(STDERR_FILENO, line.data(),
+                        std::min(static_cast<std::size_t>(bytes), line.size() - 1));
     }
     errno = saved;
 }
@@ -165,6 +180,7 @@ bool take_over(int fd) {
     int domain = 0;
     socklen_t bytes = sizeof(domain);
     const Inside in;
+    prepare();
     // Or another thread attached it while this one was waiting there.
     if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) != 0 || domain != AF_NETLINK ||
         (::nlmmap_adopt(fd) != 0 && ::nlmmap_is_attached(fd) == 0)) {
@@ -205,19 +221,45 @@ void duplicated(int from, int to) {
     set_kind(to, kind);
 }
 
+// Before the first ring: another library's constructor, which runs before ours, may want one.
+void prepare() {
+    static const bool done = [] {
+        owner = ::getpid();
+        ::pthread_atfork(nullptr, nullptr, [] { owner = ::getpid(); });
+        detail::plain = {.recvmsg = real_recvmsg.find(),
+                         .recvfrom = real_recvfrom.find(),
+                         .recvmmsg = real_recvmmsg.find(),
+                         .setsockopt = real_setsockopt.find(),
+                         .close = real_close.find()};
+        return true;
+    }();
+    static_cast<void>(done);
+}
+
 __attribute__((constructor)) void begin() {
-    owner = ::getpid();
-    ::pthread_atfork(nullptr, nullptr, [] { owner = ::getpid(); });
-    detail::plain = {.recvmsg = real_recvmsg.find(),
-                     .recvfrom = real_recvfrom.find(),
-                     .recvmmsg = real_recvmmsg.find(),
-                     .setsockopt = real_setsockopt.find(),
-                     .close = real_close.find()};
+    prepare();
     // What may be called in a signal handler must not be searched there.
     real_read.find();
     real_readv.find();
     real_recv.find();
     wishes();
+}
+
+// Before a read(), which files of every kind have: the number may have been closed in a way that is
+// not seen here, by stdio or past libc, and be another file's. What only sockets have need not ask,
+// because new sockets are seen.
+bool has_ring_for_sure(int fd) {
+    if (!has_ring(fd)) return false;
+    const int saved = errno;
+    detail::forget_stale(fd);
+    errno = saved;
+    return has_ring(fd);
+}
+
+// A number that libc just gave out: if it had a ring, then it was closed unseen.
+int opened(int fd) {
+    if (fd >= 0 && inside == 0) closed(fd);
+    return fd;
 }
 
 constexpr std::size_t sum_of(std::span<const iovec> parts) noexcept {
@@ -234,12 +276,26 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 int socket(int domain, int type, int protocol) {
-    const int fd = real_socket(domain, type, protocol);
-    if (fd < 0 || inside != 0) return fd;
-    // A number that was closed without a word.
-    closed(fd);
-    if (domain == AF_NETLINK) set_kind(fd, Kind::asking);
+    const int fd = opened(real_socket(domain, type, protocol));
+    if (fd >= 0 && inside == 0 && domain == AF_NETLINK) set_kind(fd, Kind::asking);
     return fd;
+}
+
+int socketpair(int domain, int type, int protocol, int* pair) {
+    const int result = real_socketpair(domain, type, protocol, pair);
+    if (result == 0) {
+        opened(pair[0]);
+        opened(pair[1]);
+    }
+    return result;
+}
+
+int accept(int fd, sockaddr* address, socklen_t* bytes) {
+    return opened(real_accept(fd, address, bytes));
+}
+
+int accept4(int fd, sockaddr* address, socklen_t* bytes, int flags) {
+    return opened(real_accept4(fd, address, bytes, flags));
 }
 
 int bind(int fd, const sockaddr* address, socklen_t bytes) {
@@ -296,7 +352,7 @@ int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* tim
 }
 
 ssize_t read(int fd, void* buffer, size_t bytes) {
-    if (!has_ring(fd)) {
+    if (!has_ring_for_sure(fd)) {
         const ssize_t received = real_read(fd, buffer, bytes);
         if (received >= 0 || !take_over(fd)) return received;
     }
@@ -305,7 +361,7 @@ ssize_t read(int fd, void* buffer, size_t bytes) {
 }
 
 ssize_t readv(int fd, const iovec* parts, int count) {
-    if (!has_ring(fd)) {
+    if (!has_ring_for_sure(fd)) {
         const ssize_t received = real_readv(fd, parts, count);
         if (received >= 0 || !take_over(fd)) return received;
     }

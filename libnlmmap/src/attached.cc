@@ -24,15 +24,17 @@
 
 namespace nlmmap::detail {
 
-Plain plain = {.recvmsg = ::recvmsg,
-               .recvfrom =
-                   [](int fd, void* buffer, std::size_t bytes, int flags, sockaddr* address,
-                      socklen_t* address_bytes) {
-                       return ::recvfrom(fd, buffer, bytes, flags, address, address_bytes);
-                   },
-               .recvmmsg = ::recvmmsg,
-               .setsockopt = ::setsockopt,
-               .close = ::close};
+// Never made by a constructor, which might run after what else sets it.
+constinit Plain plain = {.recvmsg = ::recvmsg,
+                         .recvfrom =
+                             [](int fd, void* buffer, std::size_t bytes, int flags,
+                                sockaddr* address, socklen_t* address_bytes) {
+                                 return ::recvfrom(fd, buffer, bytes, flags, address,
+                                                   address_bytes);
+                             },
+                         .recvmmsg = ::recvmmsg,
+                         .setsockopt = ::setsockopt,
+                         .close = ::close};
 
 constinit std::array<std::atomic<Leaf*>, kLeaves> leaves{};
 
@@ -44,17 +46,18 @@ class Registry {
     [[nodiscard]] Entry& make(int fd) {
         const std::size_t leaf = static_cast<std::size_t>(fd) >> kLeafBits;
         if (leaves[leaf].load(std::memory_order_relaxed) == nullptr) {
+            auto fresh = std::make_unique<Leaf>();
             used_.push_back(leaf);
-            leaves[leaf].store(new Leaf(), std::memory_order_release);
+            leaves[leaf].store(fresh.release(), std::memory_order_release);
         }
         return *find_entry(fd);
     }
 
-    [[nodiscard]] Attached* take_free() {
+    [[nodiscard]] Attached& find_free() {
         for (Attached& attached : all_)
             if (!attached.is_registered && !attached.is_mapped && attached.users.load() == 0)
-                return &attached;
-        return &all_.emplace_back();
+                return attached;
+        return all_.emplace_back();
     }
 
     [[nodiscard]] std::deque<Attached>& all() noexcept { return all_; }
@@ -96,9 +99,8 @@ Registry& registry() {
     return *made;
 }
 
-void* map_part(int fd, void* at, std::size_t offset, std::size_t bytes, int rights) noexcept {
-    return ::mmap(at, bytes, rights, MAP_SHARED | (at != nullptr ? MAP_FIXED_NOREPLACE : 0), fd,
-                  static_cast<off_t>(offset));
+void* map_part(int fd, std::size_t offset, std::size_t bytes, int rights) noexcept {
+    return ::mmap(nullptr, bytes, rights, MAP_SHARED, fd, static_cast<off_t>(offset));
 }
 
 void unmap(Attached& attached) noexcept {
@@ -108,14 +110,12 @@ void unmap(Attached& attached) noexcept {
     attached.is_mapped = false;
 }
 
-// Both parts, at places of the kernel's choice, or where they were before a fork(): errno or 0.
+// Both parts: errno or 0. After a fork() their old place may be somebody else's.
 int map(int fd, Attached& attached) noexcept {
-    void* const consumer =
-        map_part(fd, attached.pages.consumer, 0, page_bytes(), PROT_READ | PROT_WRITE);
+    void* const consumer = map_part(fd, 0, page_bytes(), PROT_READ | PROT_WRITE);
     if (consumer == MAP_FAILED) return errno;
     void* const producer =
-        map_part(fd, const_cast<nlmmap_producer*>(attached.pages.producer), page_bytes(),
-                 page_bytes() + 2 * attached.data_bytes, PROT_READ);
+        map_part(fd, page_bytes(), page_bytes() + 2 * attached.data_bytes, PROT_READ);
     if (producer == MAP_FAILED) {
         const int errnum = errno;
         ::munmap(consumer, page_bytes());
@@ -137,12 +137,28 @@ bool option_is_set(int fd, int level, int option) noexcept {
 // Not in every libc's headers.
 constexpr int kSoPassPidfd = 76;
 
+// Whether SO_PASSSEC means anything: a kernel without security modules takes it and does nothing.
+// Where there is no control buffer for it, it shows.
+bool kernel_passes_security() noexcept {
+    std::array<int, 2> pair{};
+    if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair.data()) != 0) return false;
+    const int on = 1;
+    msghdr message{};
+    const bool passes = plain.setsockopt(pair[0], SOL_SOCKET, SO_PASSSEC, &on, sizeof(on)) == 0 &&
+                        ::send(pair[1], &on, sizeof(on), MSG_DONTWAIT) == sizeof(on) &&
+                        plain.recvmsg(pair[0], &message, MSG_DONTWAIT) >= 0 &&
+                        (message.msg_flags & MSG_CTRUNC) != 0;
+    for (const int end : pair) plain.close(end);
+    return passes;
+}
+
 constexpr std::uint32_t kAskedFor = kPassCredentials | kPacketInfo | kNoEnobufs | kNeedsControl;
 
 std::uint32_t ask_for_options(int fd) noexcept {
     std::uint32_t options = 0;
     if (option_is_set(fd, SOL_SOCKET, SO_PASSCRED)) options |= kPassCredentials | kNeedsControl;
-    if (option_is_set(fd, SOL_SOCKET, SO_PASSSEC)) options |= kNeedsControl;
+    if (option_is_set(fd, SOL_SOCKET, SO_PASSSEC) && kernel_passes_security())
+        options |= kNeedsControl;
     if (option_is_set(fd, SOL_SOCKET, kSoPassPidfd)) options |= kNeedsControl;
     if (option_is_set(fd, SOL_NETLINK, NETLINK_PKTINFO)) options |= kPacketInfo;
     if (option_is_set(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS)) options |= kNoEnobufs;
@@ -157,16 +173,31 @@ std::uint32_t ask_for_all_nsid(int fd) noexcept {
     return value != 0 ? 0U : std::uint32_t{kNoNsid};
 }
 
+// Where a ring is going to be registered.
+struct Vacancy {
+    Entry& entry;
+    Attached& attached;
+};
+
+// All that takes memory here, before the request: what the module makes cannot be taken back. The
+// lock is held.
+Vacancy make_room(Registry& registry, int fd, const std::string& operation) {
+    struct stat status{};
+    if (::fstat(fd, &status) != 0) throw Error(errno, operation);
+    Entry& entry = registry.make(fd);
+    if (entry.load() != nullptr)
+        throw Error(EBUSY, operation, {}, "this process reads it from a ring already");
+    return {.entry = entry, .attached = registry.find_free()};
+}
+
 // Maps the ring that the module made and registers the descriptor. The lock is held.
-void register_ring(Registry& registry, int fd, const SocketInfo& info,
+void register_ring(const Vacancy& vacancy, int fd, const SocketInfo& info,
                    const std::string& operation) {
     if ((info.features & NLMMAP_FEATURE_WAIT) == 0)
         throw Error(EOPNOTSUPP, operation, {}, "a newer nlmmap.ko can wait for a ring");
-    Attached& attached = *registry.take_free();
-    Entry& entry = registry.make(fd);
+    Attached& attached = vacancy.attached;
     struct stat status{};
     if (::fstat(fd, &status) != 0) throw Error(errno, operation);
-    attached.pages = {};
     attached.data_bytes = info.rx_bytes;
     if (const int errnum = map(fd, attached)) throw Error(errnum, operation + ": mmap");
     const nlmmap_producer& producer = *attached.pages.producer;
@@ -197,7 +228,7 @@ void register_ring(Registry& registry, int fd, const SocketInfo& info,
     if (position == 0) attached.seq = 0;
     attached.is_registered = true;
     attached.users.fetch_add(1);
-    entry.store(&attached);
+    vacancy.entry.store(&attached);
 }
 
 // The lock is held. The last user unmaps.
@@ -215,12 +246,6 @@ void reap(Registry& registry) noexcept {
     registry.each(0, UINT_MAX, [](int fd, Entry& entry) {
         if (is_stale(fd, *entry.load())) unregister(entry);
     });
-}
-
-void check_is_free(int fd, const std::string& operation) {
-    const Entry* const entry = find_entry(fd);
-    if (entry != nullptr && entry->load() != nullptr)
-        throw Error(EBUSY, operation, {}, "this process reads it from a ring already");
 }
 
 }  // namespace
@@ -253,8 +278,8 @@ void attach(int fd, const RingOptions& options) {
     Registry& all = registry();
     const std::lock_guard lock(all.lock);
     reap(all);
-    check_is_free(fd, operation);
-    register_ring(all, fd, request_attached_ring(fd, options, operation), operation);
+    const Vacancy vacancy = make_room(all, fd, operation);
+    register_ring(vacancy, fd, request_attached_ring(fd, options, operation), operation);
 }
 
 void adopt(int fd) {
@@ -262,8 +287,8 @@ void adopt(int fd) {
     Registry& all = registry();
     const std::lock_guard lock(all.lock);
     reap(all);
-    check_is_free(fd, operation);
-    register_ring(all, fd, request_attached_info(fd, operation), operation);
+    const Vacancy vacancy = make_room(all, fd, operation);
+    register_ring(vacancy, fd, request_attached_info(fd, operation), operation);
 }
 
 void alias(int from, int to) noexcept {
@@ -289,6 +314,15 @@ void forget(int fd) noexcept {
     Registry& all = registry();
     const std::lock_guard lock(all.lock);
     unregister(*entry);
+}
+
+void forget_stale(int fd) noexcept {
+    Entry* const entry = find_entry(fd);
+    if (entry == nullptr || entry->load() == nullptr) return;
+    Registry& all = registry();
+    const std::lock_guard lock(all.lock);
+    const Attached* const attached = entry->load();
+    if (attached != nullptr && is_stale(fd, *attached)) unregister(*entry);
 }
 
 void forget_range(unsigned first, unsigned last) noexcept {

@@ -38,7 +38,7 @@ enum Option : std::uint32_t {
 inline constexpr std::uint32_t kControls = kPassCredentials | kPacketInfo | kNeedsControl;
 
 struct Attached {
-    // Constant from the registration on.
+    // Constant from the registration on, but for the pages of a child after fork().
     Pages pages{};
     std::size_t data_bytes = 0;
     std::uint32_t header_bytes = 0;
@@ -92,7 +92,8 @@ class Held {
             }
             if (attached->users.fetch_sub(1) == 1) let_go(attached);
         }
-        if ((attached_->options.load(std::memory_order_relaxed) & kAway) != 0) [[unlikely]]
+        // Pairs with the change of the options in revive(): the pages are known by then.
+        if ((attached_->options.load(std::memory_order_acquire) & kAway) != 0) [[unlikely]]
             attached_ = revive(fd, attached_);
     }
     Held(const Held&) = delete;
@@ -121,6 +122,9 @@ void adopt(int fd);
 void alias(int from, int to) noexcept;
 // The number is closed, or is going to be.
 void forget(int fd) noexcept;
+// The same if it is another file by now, which who receives found: another thread may have attached
+// the new one meanwhile.
+void forget_stale(int fd) noexcept;
 // The same for all numbers from the first to the last.
 void forget_range(unsigned first, unsigned last) noexcept;
 // Is it another file by now? Numbers may be closed without a word.

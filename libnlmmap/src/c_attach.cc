@@ -115,6 +115,7 @@ int nlmmap_next(int fd, nlmmap_datagram* datagram) {
     }
     const std::byte* const at = attached.pages.data + (attached.cursor & (attached.data_bytes - 1));
     const auto& record = *reinterpret_cast<const nlmmap_record*>(at);
+    if (record.len > attached.data_bytes / 2) return answer(EIO);
     const std::byte* const data = at + attached.header_bytes;
     *datagram = {};
     datagram->data = data;
@@ -123,9 +124,7 @@ int nlmmap_next(int fd, nlmmap_datagram* datagram) {
     datagram->portid = record.portid;
     datagram->group = record.group;
     datagram->nsid = record.nsid;
-    if (attached.has_credentials)
-        std::memcpy(&datagram->credentials, data - sizeof(datagram->credentials),
-                    sizeof(datagram->credentials));
+    datagram->credentials = nlmmap::detail::credentials_of(attached, record.portid, data);
     if ((record.flags & ~NLMMAP_RECORD_SINGLE) != 0) fill_losses(attached, record, *datagram);
     attached.seq.store(record.seq, std::memory_order_relaxed);
     attached.cursor += nlmmap::detail::bytes_of(attached, record.len);

@@ -52,7 +52,10 @@ int receive_for_libnl(nl_sock* socket, sockaddr_nl* address, unsigned char** buf
             });
         // As nl_recv() does.
     } while (errnum == EINTR);
-    if (errnum == nlmmap::detail::kStale) return nl_recv(socket, address, buffer, credentials);
+    if (errnum == nlmmap::detail::kStale) {
+        nlmmap::detail::forget_stale(fd);
+        return nl_recv(socket, address, buffer, credentials);
+    }
     if (errnum != 0) return -nl_syserr2nlerr(errnum);
     // libnl frees nothing then.
     if (bytes == 0) return 0;

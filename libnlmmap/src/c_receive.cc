@@ -230,51 +230,46 @@ timespec difference(const timespec& later, const timespec& earlier) noexcept {
 }  // namespace
 
 ssize_t nlmmap_recvmsg(int fd, msghdr* msg, int flags) {
-    {
+    for (;; nlmmap::detail::forget_stale(fd)) {
         const Held held(fd);
-        if (held) [[likely]] {
-            ssize_t received = 0;
-            if (receive_at_once(*held, *msg, flags, received)) [[likely]]
-                return received;
-            if ((flags & kCmsgCompat) != 0) return fail(EINVAL);
-            received = receive(*held, fd, *msg, flags);
-            if (received != kStaleResult) [[likely]]
-                return received;
-        }
+        if (!held) [[unlikely]]
+            return plain.recvmsg(fd, msg, flags);
+        ssize_t received = 0;
+        if (receive_at_once(*held, *msg, flags, received)) [[likely]]
+            return received;
+        if ((flags & kCmsgCompat) != 0) return fail(EINVAL);
+        received = receive(*held, fd, *msg, flags);
+        if (received != kStaleResult) [[likely]]
+            return received;
     }
-    nlmmap::detail::forget(fd);
-    return plain.recvmsg(fd, msg, flags);
 }
 
 ssize_t nlmmap_recvfrom(int fd, void* buffer, size_t bytes, int flags, sockaddr* address,
                         socklen_t* address_bytes) {
-    {
+    for (;; nlmmap::detail::forget_stale(fd)) {
         const Held held(fd);
-        if (held) [[likely]] {
-            iovec part{.iov_base = buffer, .iov_len = std::min<std::size_t>(bytes, INT_MAX)};
-            sockaddr_nl whole{};
-            msghdr message{};
-            message.msg_iov = &part;
-            message.msg_iovlen = 1;
-            if (address != nullptr) {
-                message.msg_name = &whole;
-                message.msg_namelen = sizeof(whole);
-            }
-            ssize_t received = 0;
-            if (!receive_at_once(*held, message, flags, received))
-                received = receive(*held, fd, message, flags);
-            if (received != kStaleResult) {
-                if (received < 0 || address == nullptr) return received;
-                // The datagram is gone by then, as it is in the kernel.
-                if (static_cast<int>(*address_bytes) < 0) return fail(EINVAL);
-                std::memcpy(address, &whole, std::min<std::size_t>(*address_bytes, sizeof(whole)));
-                *address_bytes = sizeof(whole);
-                return received;
-            }
+        if (!held) [[unlikely]]
+            return plain.recvfrom(fd, buffer, bytes, flags, address, address_bytes);
+        iovec part{.iov_base = buffer, .iov_len = std::min<std::size_t>(bytes, INT_MAX)};
+        sockaddr_nl whole{};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        if (address != nullptr) {
+            message.msg_name = &whole;
+            message.msg_namelen = sizeof(whole);
         }
+        ssize_t received = 0;
+        if (!receive_at_once(*held, message, flags, received))
+            received = receive(*held, fd, message, flags);
+        if (received == kStaleResult) continue;
+        if (received < 0 || address == nullptr) return received;
+        // The datagram is gone by then, as it is in the kernel.
+        if (static_cast<int>(*address_bytes) < 0) return fail(EINVAL);
+        std::memcpy(address, &whole, std::min<std::size_t>(*address_bytes, sizeof(whole)));
+        *address_bytes = sizeof(whole);
+        return received;
     }
-    nlmmap::detail::forget(fd);
-    return plain.recvfrom(fd, buffer, bytes, flags, address, address_bytes);
 }
 
 ssize_t nlmmap_recv(int fd, void* buffer, size_t bytes, int flags) {

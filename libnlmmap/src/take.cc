@@ -24,10 +24,9 @@ Closer look_closer(Attached& attached, std::uint64_t position,
     const bool is_error = (flags & NLMMAP_RECORD_ERROR) != 0;
     const bool is_empty = stands_for_none(record);
     const std::uint32_t len = record.len;
+    const std::uint64_t seq = record.seq;
     // Another reader may have taken it, and the kernel have written here, before that was read.
-    std::atomic_thread_fence(std::memory_order_acquire);
-    if (load_acquire(attached.pages.consumer->position) != position)
-        return {.then = Closer::Then::look_again, .errnum = 0};
+    if (!is_position(attached, position)) return {.then = Closer::Then::look_again, .errnum = 0};
     // Under NETLINK_NO_ENOBUFS netlink says nothing.
     const bool says_enobufs = is_loss && (flags & NLMMAP_RECORD_LOST_NEARBY) == 0 &&
                               (attached.options.load(std::memory_order_relaxed) & kNoEnobufs) == 0;
@@ -44,9 +43,10 @@ Closer look_closer(Attached& attached, std::uint64_t position,
         std::memcpy(&error, reinterpret_cast<const std::byte*>(&record) + attached.header_bytes,
                     sizeof(error));
     // An error is told once, also to MSG_PEEK.
-    if (!advance(attached, position, position + bytes_of(attached, len)) ||
-        (!is_error && !says_enobufs))
+    if (!advance(attached, position, position + bytes_of(attached, len)))
         return {.then = Closer::Then::look_again, .errnum = 0};
+    attached.seq.store(seq, std::memory_order_relaxed);
+    if (!is_error && !says_enobufs) return {.then = Closer::Then::look_again, .errnum = 0};
     return {.then = Closer::Then::fail, .errnum = is_error ? error : ENOBUFS};
 }
 
@@ -60,9 +60,15 @@ int wait(Attached& attached, int fd, int flags) {
     // The kernel's own recvmsg() waits for the ring by a look that has room for nothing: as long as
     // the socket's options say, interrupted as it ever is. It also arms the ring, and goes on where
     // the kernel waits for room.
-    return plain.recvfrom(fd, nullptr, 0, MSG_PEEK | (flags & MSG_DONTWAIT), nullptr, nullptr) < 0
-               ? errno
-               : 0;
+    if (plain.recvfrom(fd, nullptr, 0, MSG_PEEK | (flags & MSG_DONTWAIT), nullptr, nullptr) >= 0)
+        return 0;
+    const int errnum = errno;
+    // What was on its way when the kernel looked at the ring, and had arrived when it looked for
+    // what is on its way, is here by now.
+    if (errnum == EAGAIN && load_acquire(attached.pages.consumer->position) !=
+                                load_acquire(attached.pages.producer->position))
+        return 0;
+    return errnum;
 }
 
 }  // namespace nlmmap::detail

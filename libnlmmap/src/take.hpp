@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -63,16 +64,26 @@ inline bool advance(Attached& attached, std::uint64_t from, std::uint64_t to) no
                                  std::memory_order_acquire);
 }
 
+// Is it the position still? Then what was read of its record was the record. By an exchange with
+// itself, which nothing that was read before can be moved behind.
+inline bool is_position(Attached& attached, std::uint64_t position) noexcept {
+    return advance(attached, position, position);
+}
+
 inline std::uint64_t bytes_of(const Attached& attached, std::uint32_t len) noexcept {
     return (std::uint64_t{attached.header_bytes} + len + 7) & ~std::uint64_t{7};
 }
 
-// Zeros where the ring does not tell them: a C++ program may have attached it so.
-inline nlmmap_credentials credentials_of(const Attached& attached,
+// Who sent it. A ring that another program attached may not tell: then only the kernel is known by
+// its port, and anybody else is nobody in particular, never root.
+inline nlmmap_credentials credentials_of(const Attached& attached, std::uint32_t portid,
                                          const std::byte* datagram) noexcept {
+    constexpr std::uint32_t kNobody = 65534;  // as the kernel calls users that it cannot tell
     nlmmap_credentials credentials{};
     if (attached.has_credentials)
         std::memcpy(&credentials, datagram - sizeof(credentials), sizeof(credentials));
+    else if (portid != 0)
+        credentials.uid = credentials.gid = kNobody;
     return credentials;
 }
 
@@ -95,9 +106,12 @@ inline int take(Attached& attached, int fd, int flags, Origin& origin, Copy&& co
         const std::byte* const at = attached.pages.data + (position & (attached.data_bytes - 1));
         const auto& record = *reinterpret_cast<const nlmmap_record*>(at);
         const std::uint32_t len = record.len;
-        // Another reader took it, and the kernel is writing here already.
-        if (len > attached.data_bytes / 2) [[unlikely]]
+        if (len > attached.data_bytes / 2) [[unlikely]] {
+            // Another reader took it meanwhile, and the kernel is writing here already; or somebody
+            // who maps the page wrote there what is no position.
+            if (is_position(attached, position)) return EIO;
             continue;
+        }
         if ((record.flags & ~NLMMAP_RECORD_SINGLE) != 0) [[unlikely]] {
             const Closer closer = look_closer(attached, position, record);
             if (closer.then == Closer::Then::fail) return closer.errnum;
@@ -110,11 +124,10 @@ inline int take(Attached& attached, int fd, int flags, Origin& origin, Copy&& co
         origin.nsid = record.nsid;
         origin.options = attached.options.load(std::memory_order_relaxed);
         if ((origin.options & kPassCredentials) != 0) [[unlikely]]
-            origin.credentials = credentials_of(attached, datagram);
+            origin.credentials = credentials_of(attached, record.portid, datagram);
         if (!copy(datagram, std::size_t{len})) return ENOMEM;
         if ((flags & MSG_PEEK) != 0) {
-            std::atomic_thread_fence(std::memory_order_acquire);
-            if (load_acquire(attached.pages.consumer->position) == position) return 0;
+            if (is_position(attached, position)) return 0;
         } else if (advance(attached, position, position + bytes_of(attached, len))) [[likely]] {
             attached.seq.store(seq, std::memory_order_relaxed);
             return 0;

@@ -10,6 +10,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -252,6 +253,62 @@ void check_numbers(int fd, int asker) {
     close(again);
 }
 
+// Past libc, where nobody sees it; what is in the ring is not for the number's next file.
+void check_unseen_closing(int asker) {
+    int fd = route_socket(kAddresses);
+    make_event(asker);
+    const int zero = open("/dev/zero", O_RDONLY);
+    syscall(SYS_dup2, zero, fd);
+    buffer.fill('x');
+    check("a number that became another file unseen is read as that file",
+          read(fd, buffer.data(), 100) == 100 && buffer[0] == 0 && buffer[99] == 0);
+    iovec part{.iov_base = buffer.data(), .iov_len = 100};
+    check("by readv(), too", readv(fd, &part, 1) == 100);
+    close(fd);
+    close(zero);
+
+    fd = route_socket(kAddresses);
+    make_event(asker);
+    syscall(SYS_close, fd);
+    std::array<int, 2> pair{};
+    const bool is_same =
+        socketpair(AF_UNIX, SOCK_DGRAM, 0, pair.data()) == 0 && (pair[0] == fd || pair[1] == fd);
+    check("and as that socket", is_same && send(pair[0], "abc", 3, 0) == 3 &&
+                                    send(pair[1], "abc", 3, 0) == 3 &&
+                                    recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT) == 3);
+    for (const int end : pair) close(end);
+}
+
+int mapped_sockets() {
+    int count = 0;
+    std::FILE* const maps = std::fopen("/proc/self/maps", "re");
+    while (maps != nullptr && std::fgets(buffer.data(), buffer.size(), maps) != nullptr)
+        count += std::strstr(buffer.data(), "socket:") != nullptr ? 1 : 0;
+    if (maps != nullptr) std::fclose(maps);
+    return count;
+}
+
+void check_cancellation() {
+    const int before = mapped_sockets();
+    int fd = route_socket(kAddresses);
+    check("a ring is mapped", mapped_sockets() > before);
+    pthread_t thread{};
+    pthread_create(
+        &thread, nullptr,
+        [](void* argument) -> void* {
+            char byte = 0;
+            recv(*static_cast<const int*>(argument), &byte, 1, 0);
+            return nullptr;
+        },
+        &fd);
+    pthread_cancel(thread);
+    void* result = nullptr;
+    pthread_join(thread, &result);
+    check("a thread that waits can be cancelled", result == PTHREAD_CANCELED);
+    close(fd);
+    check("and leaves nothing mapped", mapped_sockets() == before);
+}
+
 int inherited(int fd) {
     return is_event(recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT)) ? 0 : 1;
 }
@@ -270,6 +327,8 @@ int main(int argc, char** argv) {
     check_copies(fd, asker);
     check_processes(fd, asker);
     check_numbers(fd, asker);
+    check_unseen_closing(asker);
+    check_cancellation();
     std::printf("1..%d\n", cases);
     return failures == 0 ? 0 : 1;
 }

@@ -73,7 +73,9 @@ is_settled() {
 }
 
 first=0
+# Enough to overflow a socket; fewer where everything takes long.
 burst=2000
+[ "$patience" = 1 ] || burst=1000
 # listen COMMAND...: how many events of a burst it printed, in printed.
 listen() {
     first=$((first + burst))

@@ -173,6 +173,22 @@ TEST(AttachedDump, ComesInPartsThatFitIntoASmallRing) {
     }
 }
 
+TEST(AttachedDump, GoesOnAfterPartsThatAreEmptyAndTellsEachOfThemOnce) {
+    for (const std::uint32_t multi : {0U, std::uint32_t{NLMMAP_SENDER_NO_MULTI}}) {
+        SCOPED_TRACE(multi);
+        const Request request = sender_dump({.messages = 1000,
+                                             .bytes = 96,
+                                             .flags = multi | NLMMAP_SENDER_EMPTY_PARTS,
+                                             .min_dump_alloc = 0});
+        const Dump plain = plainly(NLMMAP_SENDER_FAMILY, request);
+        ASSERT_EQ(plain.numbers, all_numbers(1000));
+        ASSERT_GT(plain.datagrams, 4U) << "so few parts test nothing";
+        const Dump ring = through_ring(NLMMAP_SENDER_FAMILY, request, 1 << 20);
+        EXPECT_EQ(ring.numbers, all_numbers(1000));
+        EXPECT_EQ(ring.datagrams, plain.datagrams);
+    }
+}
+
 TEST(AttachedDump, SaysThatWhatItToldChangedMeanwhile) {
     const Request request = sender_dump(
         {.messages = 1000, .bytes = 96, .flags = NLMMAP_SENDER_CHANGING, .min_dump_alloc = 0});

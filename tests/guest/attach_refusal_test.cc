@@ -79,6 +79,20 @@ TEST(AttachRefuses, WrongSizesAndFlagsAndLeavesTheSocketAsItWas) {
     EXPECT_TRUE(succeeded(attach(socket.fd(), kPage)));
 }
 
+TEST(AttachRefuses, WithoutTakingTheErrorThatRecvmsgIsToTell) {
+    RawSocket socket = family_socket(NLMMAP_SENDER_FAMILY);
+    ASSERT_EQ(socket.add_membership(5), 0);
+    for (const int error : {ENOBUFS, ETIMEDOUT}) {
+        Senders().error(5, error);
+        EXPECT_TRUE(refused(attach(socket.fd(), 5000), EINVAL));
+        std::array<std::byte, 256> buffer{};
+        EXPECT_EQ(recv(socket.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT), -1);
+        EXPECT_EQ(errno, error);
+        EXPECT_EQ(recv(socket.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT), -1);
+        EXPECT_EQ(errno, EAGAIN) << "it is told once";
+    }
+}
+
 TEST(AttachRefuses, SecondRingOnTheSameSocketByWhateverDescriptor) {
     const RawSocket socket = family_socket(NETLINK_ROUTE);
     ASSERT_TRUE(succeeded(attach(socket.fd(), kPage)));

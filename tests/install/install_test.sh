@@ -71,12 +71,12 @@ headers_stand_alone() {
     done < <(cd "$prefix/include" && find nlmmap -name '*.hpp' -o -name '*.h' | sort)
 }
 
-# Those for C, as C.
+# Those for C, as C from C99 on.
 c_headers_stand_alone() {
     local compiler=$1 header
     for header in nlmmap/nlmmap.h nlmmap/linux/nlmmap.h; do
         echo "#include <$header>" >"$work/alone.c"
-        "$compiler" -std=c11 -Wall -Wextra -Werror -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes \
+        "$compiler" -std=c99 -Wall -Wextra -Werror -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes \
             -fsyntax-only -I "$prefix/include" "$work/alone.c" || return 1
     done
 }
@@ -136,13 +136,18 @@ consumer_in_one_line() {
     [ "$status" = 2 ] && grep -q '^usage: consumer' "$work/usage"
 }
 
+# blocks LANGUAGE FILE: the ```LANGUAGE blocks of a page, each by itself.
+blocks() {
+    awk -v fence="\`\`\`$1" \
+        '/^```/ { if (inside) print "}"; inside = ($0 == fence); if (inside) print "{"; next } inside' "$2"
+}
+
 # The README's ```cpp blocks, each by itself, which leave resync(), handle() and a libnl socket to the
 # reader.
 readme_compiles() {
     local compiler=$1 libnl
     libnl=$(pkg-config --cflags-only-I libnl-3.0) || return 1
-    awk '/^```/ { if (inside) print "}"; inside = ($0 == "```cpp"); if (inside) print "{"; next } inside' \
-        "$root/README.md" >"$work/loop"
+    blocks cpp "$root/README.md" >"$work/loop"
     grep -q 'receiver\.read()' "$work/loop" || { echo "no loop in README.md"; return 1; }
     {
         grep '^#include' "$work/loop"
@@ -162,6 +167,46 @@ readme_compiles() {
     "$compiler" -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I "$prefix/include" $libnl "$work/readme.cc"
 }
 
+# docs/migrating.md's, which leave resync(), handle() and the socket to the reader.
+migrating_compiles() {
+    local compiler=$1 c_compiler=$2 libnl
+    libnl=$(pkg-config --cflags-only-I libnl-3.0) || return 1
+    blocks cpp "$root/docs/migrating.md" >"$work/blocks.cpp"
+    blocks c "$root/docs/migrating.md" >"$work/blocks.c"
+    if ! grep -q 'Receiver::attach' "$work/blocks.cpp" || ! grep -q 'nl_recvmsgs_default' "$work/blocks.cpp" ||
+        ! grep -q 'nlmmap_recvmsg' "$work/blocks.c"; then
+        echo "a block is missing in docs/migrating.md"
+        return 1
+    fi
+    {
+        echo '#include <linux/rtnetlink.h>'
+        echo '#include <netlink/errno.h>'
+        echo '#include <netlink/netlink.h>'
+        echo '#include <netlink/socket.h>'
+        echo '#include <nlmmap/nlmmap.hpp>'
+        echo 'void resync();'
+        echo 'void handle(const nlmsghdr* message);'
+        echo 'void migrated();'
+        echo 'void migrated() {'
+        cat "$work/blocks.cpp"
+        echo '}'
+    } >"$work/migrating.cc"
+    {
+        echo '#include <errno.h>'
+        echo '#include <nlmmap/nlmmap.h>'
+        echo '#include <stdio.h>'
+        echo 'void resync(void);'
+        echo 'void handle(const void *messages, ssize_t bytes);'
+        echo 'void migrated(int fd, struct msghdr message, const void *buffer);'
+        echo 'void migrated(int fd, struct msghdr message, const void *buffer)'
+        cat "$work/blocks.c"
+    } >"$work/migrating.c"
+    cat "$work/migrating.cc" "$work/migrating.c"
+    # shellcheck disable=SC2086 # flags are words
+    "$compiler" -std=c++20 -Wall -Wextra -Werror -fsyntax-only -I "$prefix/include" $libnl "$work/migrating.cc" &&
+        "$c_compiler" -std=c99 -Wall -Wextra -Werror -Wpedantic -fsyntax-only -I "$prefix/include" "$work/migrating.c"
+}
+
 with_find_package() {
     local compiler=$1 build=$work/find-$1
     cmake -S "$work/user" -B "$build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_PREFIX_PATH="$prefix" \
@@ -173,7 +218,7 @@ with_find_package() {
 # shellcheck disable=SC2086 # compilers are words
 set -- $compilers
 echo "TAP version 13"
-echo "1..$((5 + 10 * $#))"
+echo "1..$((5 + 11 * $#))"
 check "libnlmmap builds and installs" build_library
 check "the files are where users look for them" installs
 check "the shared library's soname is libnlmmap.so.0" has_soname_0
@@ -196,6 +241,7 @@ for compiler; do
         with_pkg_config "$compiler" static
     check "examples/consumer.cc builds in one line with $compiler" consumer_in_one_line "$compiler"
     check "the loop in README.md compiles with $compiler" readme_compiles "$compiler"
+    check "what docs/migrating.md shows compiles with $compiler" migrating_compiles "$compiler" "$c_compiler"
     check "a daemon builds through find_package and runs with $compiler" with_find_package "$compiler"
 done
 echo "# $((cases - failures)) passed, $failures failed"

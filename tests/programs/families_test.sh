@@ -72,6 +72,8 @@ awk -F '\t' '$3 != "netfilter/ct" || length($4) != 8 || $5 != 1 { bad = 1 }
 verdict $? "the same in JSON, with the attributes behind struct nfgenmsg"
 
 listening nlmmap watch netfilter:conntrack-new
+[ "$(nlmmap list --json | json_value /sockets/0/family /sockets/0/protocol)" = "$(printf 'netfilter\t12')" ]
+verdict $? "list names the family of the ring's socket"
 conntrack_entries 5000
 until_true grep -q '^seq 5000 ' out
 kill -INT $pid

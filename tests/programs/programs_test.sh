@@ -303,12 +303,12 @@ watching --ring-bytes 64k events
 say "count 5"
 until_true has_lines w.out 5
 run nlmmap stat
-expect "stat shows the ring" 0 out '^PROCESS +PORT +RING ' out "^nlmmap/$watcher +[0-9]+ +64k +0 .* events\$"
+expect "stat shows the ring" 0 out '^PROCESS +FAMILY +PORT +RING ' out "^nlmmap/$watcher +nlmmap +[0-9]+ +64k +0 .* events\$"
 run nlmmap list
-expect "list shows the socket and its process" 0 out '^events .* 1 +no +[0-9]+$' out "^nlmmap/$watcher +[0-9]+ +0 +64k +0 +events\$"
+expect "list shows the socket and its process" 0 out '^events .* 1 +no +[0-9]+$' out "^nlmmap/$watcher +nlmmap +[0-9]+ +0 +64k +0 +events\$"
 run nlmmap stat --json
-json_value /sockets/0/processes/0/name /sockets/0/groups/0 /sockets/0/ring_bytes /sockets/0/seq /sockets/0/lost /sockets/0/produced /sockets/0/waiting <out >values 2>>err
-[ "$(cat values)" = "$(printf 'nlmmap\tevents\t65536\t5\t0\t640\t0')" ]
+json_value /sockets/0/processes/0/name /sockets/0/family /sockets/0/protocol /sockets/0/groups/0 /sockets/0/ring_bytes /sockets/0/seq /sockets/0/lost /sockets/0/produced /sockets/0/waiting <out >values 2>>err
+[ "$(cat values)" = "$(printf 'nlmmap\tnlmmap\t30\tevents\t65536\t5\t0\t640\t0')" ]
 verdict $? "stat --json says the same"
 nlmmap stat -i 2 --count 2 --json >out 2>err 4>&- &
 pid=$!
@@ -450,7 +450,13 @@ address del
 
 rings=2 attached nlmmap watch genl:nlctrl route:26
 run nlmmap stat
-expect "stat shows a ring for each family" 0 out "^nlmmap/$watcher .* 1M +0 "
+expect "stat shows a ring for each family, with its name" 0 out "^nlmmap/$watcher +generic +[0-9]+ +1M +0 " out "^nlmmap/$watcher +route +[0-9]+ +1M +0 "
+run nlmmap list
+expect "so does list" 0 out '^PROCESS +FAMILY +PORT ' out "^nlmmap/$watcher +generic +[0-9]+ +0 +1M +0 +-\$" out "^nlmmap/$watcher +route +[0-9]+ +0 +1M +0 +-\$"
+nlmmap list --json >out 2>err
+json_value /sockets/0/family /sockets/0/protocol <out >values && json_value /sockets/1/family /sockets/1/protocol <out >>values
+[ "$(sort values)" = "$(printf 'generic\t16\nroute\t0')" ]
+verdict $? "list --json has the family's name and number"
 kill -TERM "$watcher"
 ended
 expect "a generic family and a group by its number are watched together" 0 err '^nlmmap: 0 messages, 0 records lost$'

@@ -47,7 +47,7 @@ struct Options {
 // Beside this program, where it was built or where it is installed; else by NLMMAP_PRELOAD.
 std::string preload_path() {
     namespace fs = std::filesystem;
-    if (const char* const said = std::getenv("NLMMAP_PRELOAD")) return fs::absolute(said).string();
+    if (const char* const said = std::getenv("NLMMAP_PRELOAD")) return fs::canonical(said).string();
     const fs::path here = fs::read_symlink("/proc/self/exe").parent_path();
     std::vector<fs::path> tried;
     for (const char* const folder : {".", "../lib/nlmmap", "../lib/x86_64-linux-gnu/nlmmap",

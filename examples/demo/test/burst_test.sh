@@ -18,15 +18,15 @@ fail() {
     exit 1
 }
 
-# Being held up during a burst takes a listener some ten system calls, too: so the bursts are not small.
-nlmmap-demo burst --link-changes 1000 --routes 5000 --ipv6-routes 3000 --conntrack-entries 5000 --json /tmp/burst.json
+# Being held up during a burst takes a listener some ten system calls, too: so the bursts are not small. They are tools/demo's:
+# 5 of a link, 2 of routes, 2 times 2 of IPv6 routes, 2 of conntrack; 50,000 events each of rtnetlink's and conntrack's.
+nlmmap-demo burst --link-changes 2000 --routes 10000 --ipv6-routes 5000 --conntrack-entries 25000 --json /tmp/burst.json
 # The JSON is one line: each listener's figures, the keys in alphabetical order.
 figures=$(sed 's/.*"listeners":\[//; s/{"bursts"/\n{"bursts"/g' /tmp/burst.json | sed '1d')
 of() { # of LISTENER KEY
     echo "$figures" | grep "\"listener\":\"$1\"" | sed 's/.*"enobufs"/"enobufs"/; s/.*"'"$2"'":\([0-9.]*\).*/\1/'
 }
-# 5 bursts of a link, 2 of routes, 2 times 2 of IPv6 routes, 2 of conntrack.
-sent=$((5 * 1000 + 2 * 5000 + 4 * 3000 + 2 * 5000))
+sent=$((5 * 2000 + 2 * 10000 + 4 * 5000 + 2 * 25000))
 for listener in plain-default plain-max plain-forced attached; do
     [ "$(of $listener sent)" = $sent ] || fail "$(of $listener sent) were sent to $listener, not $sent"
     [ $(($(of $listener received) + $(of $listener lost))) = $sent ] || fail "$listener did not receive and lose all that was sent"

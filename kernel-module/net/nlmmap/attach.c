@@ -14,10 +14,12 @@
 #include <linux/cred.h>
 #include <linux/delay.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
 #include <linux/net.h>
 #include <linux/netlink.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include <linux/user_namespace.h>
@@ -30,11 +32,12 @@
 #include "serve.h"
 #include "socket.h"
 
-/* How long one who was woken in recvmsg() has to leave, in about milliseconds, and
- * how many may not have left.
+/* How long one who was woken in recvmsg() has to leave, in about milliseconds, how
+ * many may not have left, and how long all of them have.
  */
 #define NLMMAP_EXPEL_TRIES	100
 #define NLMMAP_EXPEL_FAILURES	3
+#define NLMMAP_EXPEL_MS		3000
 
 bool nlmmap_attach_unprivileged;
 
@@ -127,11 +130,15 @@ static int nlmmap_attached_wait(struct nlmmap_attached *attached, int flags)
 		 * though the work item may not have come to it yet.
 		 */
 		if (READ_ONCE(attached->busy) ||
-		    !skb_queue_empty_lockless(&sk->sk_receive_queue)) {
+		    !skb_queue_empty_lockless(&sk->sk_receive_queue))
 			nlmmap_serve(attached);
-			if (nlmmap_attached_poll(attached, 0))
-				break;
-		}
+		/* Or the work item has just done so: whoever sees that it is
+		 * not busy sees what it put into the ring. Pairs with its
+		 * unlocking of the ring's lock and locking of @lock.
+		 */
+		smp_rmb();
+		if (nlmmap_attached_poll(attached, 0))
+			break;
 		err = -EAGAIN;
 		if (!timeout)
 			break;
@@ -181,9 +188,15 @@ static bool nlmmap_attached_has_sleeper(const struct sock *sk)
 
 /* Who came to netlink's recvmsg() before the attach and sleeps there would sleep
  * for ever. Each time one of them takes the error.
+ *
+ * Only so long: it may be an exclusive epoll, which takes nothing, and somebody
+ * else who takes the errors, by getsockopt(), over and over. Whoever sleeps even
+ * then, or came by the thousand, sleeps until a signal or his timeout: they did
+ * that to their own socket.
  */
 static void nlmmap_attached_expel(struct nlmmap_attached *attached)
 {
+	unsigned long end = jiffies + msecs_to_jiffies(NLMMAP_EXPEL_MS);
 	struct sock *sk = attached->sock->sk;
 	int failures = 0;
 
@@ -199,16 +212,19 @@ static void nlmmap_attached_expel(struct nlmmap_attached *attached)
 
 	/* The error is for them, not for who serves. */
 	mutex_lock(&attached->serving);
-	while (failures < NLMMAP_EXPEL_FAILURES && nlmmap_attached_has_sleeper(sk)) {
+	while (failures < NLMMAP_EXPEL_FAILURES && nlmmap_attached_has_sleeper(sk) &&
+	       time_before(jiffies, end) && !fatal_signal_pending(current)) {
 		int tries = NLMMAP_EXPEL_TRIES;
+		int error;
 
 		/* Another error does as well. */
-		cmpxchg(&sk->sk_err, 0, EBUSY);
+		error = cmpxchg(&sk->sk_err, 0, EBUSY) ?: EBUSY;
 		nlmmap_base_data_ready(sk);
-		while (READ_ONCE(sk->sk_err) == EBUSY && tries--)
+		do {
 			usleep_range(500, 1000);
+		} while (READ_ONCE(sk->sk_err) == error && --tries);
 		/* A signal woke him first, or it was an exclusive epoll. */
-		if (READ_ONCE(sk->sk_err) == EBUSY)
+		if (!tries)
 			failures++;
 	}
 	cmpxchg(&sk->sk_err, EBUSY, 0);
@@ -249,6 +265,16 @@ static int nlmmap_attach_ask(struct nlmmap_attached *attached)
 	else
 		attached->error = -err;
 	return 0;
+}
+
+/* There will be no ring: what the look took is recvmsg()'s to tell. */
+static void nlmmap_attach_give_back(struct nlmmap_attached *attached)
+{
+	struct sock *sk = attached->sock->sk;
+	int error = attached->overruns ? ENOBUFS : attached->error;
+
+	if (error && !cmpxchg(&sk->sk_err, 0, error))
+		sk_error_report(sk);
 }
 
 static struct nlmmap_attached *nlmmap_attached_alloc(struct socket *sock)
@@ -323,6 +349,7 @@ struct nlmmap_socket *nlmmap_attach(struct sk_buff *skb, struct socket *sock,
 	socket = nlmmap_socket_setup(sock->sk, setup, extack);
 	if (IS_ERR(socket)) {
 		err = PTR_ERR(socket);
+		nlmmap_attach_give_back(attached);
 		goto err_free;
 	}
 	nlmmap_attached_expel(attached);

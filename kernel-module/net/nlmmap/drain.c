@@ -166,12 +166,13 @@ bool nlmmap_drain_is_to_serve(const struct nlmmap_attached *attached,
 	if (NETLINK_CB(skb).dst_group)
 		return false;
 	nlh = skb_header_pointer(skb, 0, sizeof(nlh_copy), &nlh_copy);
-	if (!nlh)
-		return false;
-	if (nlh->nlmsg_flags & NLM_F_MULTI)
+	if (nlh && nlh->nlmsg_flags & NLM_F_MULTI)
 		return true;
 	if (list_empty(&attached->sending))
 		return false;
+	/* An empty part: nl80211 asks by it for a larger buffer. */
+	if (!nlh)
+		return true;
 	if (nlh->nlmsg_type == NLMSG_ERROR) {
 		/* So that who sends requests by the thousand does not fill the
 		 * buffer by what says that all is well. A dump whose first part
@@ -211,11 +212,15 @@ static void nlmmap_attached_settle(struct nlmmap_attached *attached)
 /* Moves what is queued into the ring. Context: any that netlink sends from. */
 static void nlmmap_attached_arrive(struct nlmmap_attached *attached)
 {
+	/* Up to the caller's own: who sends what comes later takes that, so
+	 * that no sender is kept here by the others.
+	 */
+	u32 left = skb_queue_len_lockless(nlmmap_attached_queue(attached));
 	unsigned long flags;
 	struct sk_buff *skb;
 
 	/* The lock is given up between datagrams. */
-	for (;;) {
+	for (;; left--) {
 		spin_lock_irqsave(&attached->lock, flags);
 		if (attached->dead || attached->busy)
 			break;
@@ -224,15 +229,17 @@ static void nlmmap_attached_arrive(struct nlmmap_attached *attached)
 			nlmmap_attached_settle(attached);
 			break;
 		}
+		if (!left)
+			goto out_put;
 		if (nlmmap_drain_is_to_serve(attached, skb)) {
-			attached->busy = true;
+			WRITE_ONCE(attached->busy, true);
 			nlmmap_drain_queue_work(attached);
 			goto out_put;
 		}
 		if (unlikely(!nlmmap_fill_datagram(attached, skb, &flags))) {
 			/* What arrives now may be a part of a dump. */
 			if (nlmmap_attached_is_sending(attached)) {
-				attached->busy = true;
+				WRITE_ONCE(attached->busy, true);
 				nlmmap_drain_queue_work(attached);
 			}
 			goto out_put;
@@ -287,7 +294,7 @@ static void nlmmap_drain_error_report(struct sock *sk)
 	if (likely(attached)) {
 		spin_lock_irqsave(&attached->lock, flags);
 		/* What comes next is kept behind the place of the loss. */
-		attached->busy = true;
+		WRITE_ONCE(attached->busy, true);
 		/* None is left if a look at the queue took it just now. That
 		 * tells any other error itself; ENOBUFS is counted here alone.
 		 */
@@ -327,11 +334,12 @@ void nlmmap_drain_restart(struct nlmmap_attached *attached)
 		if (!skb)
 			break;
 		if (nlmmap_drain_is_to_serve(attached, skb))
-			attached->busy = true;
+			WRITE_ONCE(attached->busy, true);
 		if (nlmmap_fill_bytes(attached, skb) > NLMMAP_IN_LINE_BYTES ||
 		    skb_queue_len_lockless(queue) <= attached->busy)
 			goto out_put;
-		if (skb == attached->published)
+		/* The same data: see nlmmap_serve_one(). */
+		if (attached->published && skb->head == attached->published->head)
 			attached->published = NULL;
 		else if (!nlmmap_fill_datagram(attached, skb, &flags))
 			goto out_put;
@@ -371,7 +379,7 @@ void nlmmap_drain_begin(struct nlmmap_attached *attached)
 
 	/* What was queued before comes first. */
 	spin_lock_irq(&attached->lock);
-	attached->busy = true;
+	WRITE_ONCE(attached->busy, true);
 	nlmmap_drain_queue_work(attached);
 	spin_unlock_irq(&attached->lock);
 }

@@ -111,7 +111,7 @@ static enum nlmmap_served nlmmap_serve_empty(struct nlmmap_attached *attached)
 	if (!nlmmap_fill_tell(attached)) {
 		served = NLMMAP_SERVED_STALLED;
 	} else if (skb_queue_empty_lockless(&sk->sk_receive_queue)) {
-		attached->busy = false;
+		WRITE_ONCE(attached->busy, false);
 		served = NLMMAP_SERVED_ALL;
 	}
 	spin_unlock_irq(&attached->lock);
@@ -123,8 +123,8 @@ static enum nlmmap_served nlmmap_serve_one(struct nlmmap_attached *attached)
 {
 	struct sock *sk = attached->socket->sk;
 	int tries = NLMMAP_PEEK_TRIES;
+	struct sk_buff *skb, *seen;
 	unsigned long flags;
-	struct sk_buff *skb;
 	int err;
 
 	spin_lock_irqsave(&attached->lock, flags);
@@ -138,7 +138,7 @@ static enum nlmmap_served nlmmap_serve_one(struct nlmmap_attached *attached)
 		return nlmmap_serve_empty(attached);
 	}
 	if (nlmmap_drain_is_to_serve(attached, skb))
-		attached->busy = true;
+		WRITE_ONCE(attached->busy, true);
 	/* recvmsg() tells an error before what is queued. */
 	if ((unlikely(attached->error) && !nlmmap_fill_tell(attached)) ||
 	    !nlmmap_fill_datagram(attached, skb, &flags)) {
@@ -170,11 +170,16 @@ static enum nlmmap_served nlmmap_serve_one(struct nlmmap_attached *attached)
 	} while (--tries && ((err < 0 && err != -EAGAIN) || READ_ONCE(sk->sk_err)));
 
 	spin_lock_irqsave(&attached->lock, flags);
+	seen = NULL;
 	if (attached->published == skb) {
 		attached->published = NULL;
-		nlmmap_drain_take(attached, skb);
+		/* A look at an empty one leaves a clone in its place. */
+		seen = nlmmap_drain_head(attached);
+		if (seen && seen->head == skb->head)
+			nlmmap_drain_take(attached, seen);
 	}
 	spin_unlock_irqrestore(&attached->lock, flags);
+	consume_skb(seen);
 	consume_skb(skb);
 	return NLMMAP_SERVED_MORE;
 }

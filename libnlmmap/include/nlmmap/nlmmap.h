@@ -19,11 +19,14 @@
  * Functions that fail return -1 and set errno. Any thread may call any of them
  * on any descriptor at any time, but for nlmmap_next() and nlmmap_release().
  * Those that receive neither allocate nor lock, and may be called in a signal
- * handler.
+ * handler; but the first call after fork(), and one that finds its descriptor
+ * closed, take a lock.
  *
  * After fork() parent and child may both go on: each datagram is for who asks
  * first, as with recvmsg(). A program that was started by exec() and inherited
- * an attached descriptor takes it over by nlmmap_adopt().
+ * an attached descriptor takes it over by nlmmap_adopt(). Who has the descriptor
+ * can write the page that says what was read, and so make other readers miss
+ * messages or take for one what was none: pass it to whom you trust.
  */
 #ifndef NLMMAP_NLMMAP_H
 #define NLMMAP_NLMMAP_H
@@ -50,7 +53,9 @@ extern "C" {
  *
  * Room for a burst is about 64 bytes a message and what the messages have.
  * Socket options may be set before, or after it by nlmmap_setsockopt(). A socket
- * is attached once; the ring ends with it. Allocates, makes some system calls.
+ * is attached once; the ring ends with it. Attach before other threads receive:
+ * those that sleep in recvmsg() are woken with EBUSY. Allocates, makes some system
+ * calls.
  *
  * Return: 0, or -1 and errno; nlmmap_error() says more:
  *   EPERM            you lack CAP_NET_ADMIN, or a security module forbids
@@ -72,8 +77,9 @@ int nlmmap_attach(int netlink_fd, size_t ring_bytes);
  * nlmmap_adopt - go on with a ring that another program attached
  * @netlink_fd: inherited over exec(), or received by SCM_RIGHTS
  *
- * Begins where the other reader is; either may read. Allocates, makes some
- * system calls.
+ * Begins where the other reader is; either may read. Credentials are told as
+ * user and group 65534 but for the kernel's, if the other did not ask for them.
+ * Allocates, makes some system calls.
  *
  * Return: 0, or -1 and errno: ENODEV: it has no ring; EBUSY: this process has
  * it already; and those of nlmmap_attach().
@@ -126,6 +132,7 @@ const char *nlmmap_error(void);
  *   EMSGSIZE     more than 1024 iovecs
  *   EINVAL       a negative length, or MSG_CMSG_COMPAT
  *   EOPNOTSUPP   MSG_OOB
+ *   EIO          another program that has the descriptor spoilt the ring's page
  *   and any error of the socket itself
  */
 ssize_t nlmmap_recvmsg(int fd, struct msghdr *msg, int flags);
@@ -211,7 +218,8 @@ struct nlmmap_datagram {
  * One thread at a time may read a descriptor in place, and nobody may receive
  * from it by nlmmap_recvmsg() between a nlmmap_next() and its nlmmap_release().
  *
- * Return: 1; 0: the ring is empty; -1 and errno ENODEV: not attached.
+ * Return: 1; 0: the ring is empty; -1 and errno: ENODEV: not attached; EIO: as
+ * nlmmap_recvmsg().
  */
 int nlmmap_next(int fd, struct nlmmap_datagram *datagram);
 

@@ -88,14 +88,15 @@ class NLMMAP_EXPORT Receiver {
     /// are; what was queued comes first. Wait on the descriptor itself, for EPOLLIN.
     ///
     /// The descriptor stays yours: keep it open while the receiver lives, and close it afterwards.
-    /// The ring ends with the socket; a socket is attached once. Allocates, makes some system calls.
-    /// Error EPERM: you lack CAP_NET_ADMIN, or a security module forbids receiving there. EBADF,
-    /// ENOTSOCK, EAFNOSUPPORT: no netlink socket. EBUSY: it has a ring. EINVAL: it is a socket of
-    /// nlmmap's own family, or as Receiver(Socket). ERANGE, ENOMEM, EPROTO: as Receiver(Socket).
-    /// EOPNOTSUPP: the module does not know how. The errors of Socket().
+    /// The ring ends with the socket; a socket is attached once. Allocates, makes some system
+    /// calls. Error EPERM: you lack CAP_NET_ADMIN, or a security module forbids receiving there.
+    /// EBADF, ENOTSOCK, EAFNOSUPPORT: no netlink socket. EBUSY: it has a ring. EINVAL: it is a
+    /// socket of nlmmap's own family, or as Receiver(Socket). ERANGE, ENOMEM, EPROTO: as
+    /// Receiver(Socket). EOPNOTSUPP: the module does not know how. The errors of Socket().
     [[nodiscard]] static Receiver attach(int netlink_fd, const RingOptions& options = {});
 
-    /// The same for a libnl socket. libnl's own receiving functions on it answer EBUSY from then on.
+    /// The same for a libnl socket. libnl's own receiving functions on it answer EBUSY from then
+    /// on.
     [[nodiscard]] static Receiver attach(nl_sock* socket, const RingOptions& options = {});
 
     ~Receiver();

@@ -57,6 +57,9 @@ static int sender_dump(struct sk_buff *skb, struct netlink_callback *cb)
 	const struct nlmmap_sender_dump *asked = nlmsg_data(cb->nlh);
 	u32 number = cb->args[0];
 
+	/* More is to come, as nl80211 says when it wants a larger buffer. */
+	if (asked->flags & NLMMAP_SENDER_EMPTY_PARTS && cb->args[1]++ % 2 == 0)
+		return 1;
 	cb->seq = asked->flags & NLMMAP_SENDER_CHANGING ? number + 1 : 1;
 	for (; number < asked->messages; number++) {
 		struct nlmmap_sender_part *part;

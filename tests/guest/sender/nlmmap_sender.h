@@ -80,12 +80,14 @@ struct nlmmap_sender_sent {
 #define NLMMAP_SENDER_NO_MULTI		0x1
 /* What is dumped changes after every part: NLM_F_DUMP_INTR. */
 #define NLMMAP_SENDER_CHANGING		0x2
+/* Every other part, the first one to begin with, is an empty datagram. */
+#define NLMMAP_SENDER_EMPTY_PARTS	0x4
 
 /**
  * struct nlmmap_sender_dump - NLMMAP_SENDER_DUMP
  * @messages: how many
  * @bytes: of each, the struct nlmsghdr not counted: 16 or more, a multiple of 8
- * @flags: NLMMAP_SENDER_NO_MULTI, NLMMAP_SENDER_CHANGING
+ * @flags: NLMMAP_SENDER_NO_MULTI, NLMMAP_SENDER_CHANGING, NLMMAP_SENDER_EMPTY_PARTS
  * @min_dump_alloc: of the dump's buffers; 0: the core's default
  */
 struct nlmmap_sender_dump {

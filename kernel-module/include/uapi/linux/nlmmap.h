@@ -116,7 +116,7 @@
  *   ring; see "A ring under any netlink socket". Once per socket; it ends with
  *   the socket. Allocates, may sleep: for tenths of a second if anybody else uses
  *   the socket or holds a descriptor of it, because who sleeps in recvmsg() there
- *   is woken (EBUSY).
+ *   is woken (EBUSY); longer, about three seconds at most, if thousands do.
  *     NLMMAP_A_FD        u32, the sender's descriptor of that socket, required
  *     NLMMAP_A_RX_BYTES, NLMMAP_A_FLAGS  as for NLMMAP_MSG_SETUP
  *   Answer: NLMMAP_MSG_SOCKET of that socket. Errors: NLMMAP_MSG_SETUP's, and
@@ -195,6 +195,8 @@
  *   EINTR; restarted where SA_RESTART says so). NLMMAP_FEATURE_WAIT tells.
  *   poll() tells the ring by EPOLLIN | EPOLLRDNORM.
  *   portid, nsid (-1: none) and group are the datagram's own.
+ *   What a family lays out otherwise for 32-bit programs (xfrm) is laid out for
+ *   the last who sent on the socket, or for who attached it.
  *   A full ring loses nothing at first: messages wait in the socket's receive
  *   buffer, and producer.state says NLMMAP_STATE_STALLED. A reader that found
  *   the ring empty and sees that calls poll() without a timeout, which starts it
@@ -365,7 +367,9 @@ enum {
 	NLMMAP_A_ABI_VERSION,	/* u32: NLMMAP_ABI_VERSION */
 	NLMMAP_A_FEATURES,	/* u64: NLMMAP_FEATURE_* the kernel knows */
 	NLMMAP_A_HEADER_BYTES,	/* u32: before each datagram in this ring */
-	NLMMAP_A_PORTID,	/* u32: netlink port of the socket */
+	NLMMAP_A_PORTID,	/* u32: netlink port of the socket when it was
+				 * set up; 0: it had none
+				 */
 	NLMMAP_A_INODE,		/* u64: as in /proc/PID/fd */
 	NLMMAP_A_UID,		/* u32: who set the ring up and is charged, in
 				 * the user namespace of who opened the socket
