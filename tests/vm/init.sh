@@ -182,8 +182,13 @@ echo "# kernel $(uname -r), up for $(cut -d' ' -f1 /proc/uptime) s" >&3
 
 quiet_faults
 # Not ours: whoever asks for a capability sets a flag in his own task, and other
-# CPUs read a kernel thread's flags to move it about, neither of them marked.
-[ ! -e /sys/kernel/debug/kcsan ] || echo '!ns_capable' >/sys/kernel/debug/kcsan
+# CPUs read a kernel thread's flags to move it about; and a work item that is
+# queued once more marks so in a word that the worker reads. None is marked.
+if [ -e /sys/kernel/debug/kcsan ]; then
+    for function in ns_capable process_one_work; do
+        echo "!$function" >/sys/kernel/debug/kcsan
+    done
+fi
 check_log boot
 if [ -n "$CHECKS" ]; then
     # shellcheck disable=SC2086

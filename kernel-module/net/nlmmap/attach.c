@@ -32,8 +32,8 @@
 #include "serve.h"
 #include "socket.h"
 
-/* How long one who was woken in recvmsg() has to leave, in about milliseconds, how
- * many may not have left, and how long all of them have.
+/* How long one who was woken in recvmsg() is waited for with little effort, in
+ * about milliseconds, how many may not leave, and how long all of them have.
  */
 #define NLMMAP_EXPEL_TRIES	100
 #define NLMMAP_EXPEL_FAILURES	3
@@ -186,6 +186,34 @@ static bool nlmmap_attached_has_sleeper(const struct sock *sk)
 	return has;
 }
 
+/* Has another round of waking sleepers a point? */
+static bool nlmmap_expel_goes_on(const struct sock *sk, int failures, unsigned long end)
+{
+	return failures < NLMMAP_EXPEL_FAILURES && nlmmap_attached_has_sleeper(sk) &&
+	       time_before(jiffies, end) && !fatal_signal_pending(current);
+}
+
+/* One round. Return: did somebody take the error? */
+static bool nlmmap_expel_one(struct sock *sk)
+{
+	int tries = NLMMAP_EXPEL_TRIES;
+	int error;
+
+	/* Another error does as well. */
+	error = cmpxchg(&sk->sk_err, 0, EBUSY) ?: EBUSY;
+	nlmmap_base_data_ready(sk);
+	do {
+		usleep_range(500, 1000);
+	} while (READ_ONCE(sk->sk_err) == error && --tries);
+	if (READ_ONCE(sk->sk_err) != error)
+		return true;
+	/* A signal woke him first, or it was an exclusive epoll; or he did not
+	 * get to run yet, and is not among those who sleep either.
+	 */
+	synchronize_rcu_tasks();
+	return READ_ONCE(sk->sk_err) != error;
+}
+
 /* Who came to netlink's recvmsg() before the attach and sleeps there would sleep
  * for ever. Each time one of them takes the error.
  *
@@ -196,9 +224,10 @@ static bool nlmmap_attached_has_sleeper(const struct sock *sk)
  */
 static void nlmmap_attached_expel(struct nlmmap_attached *attached)
 {
-	unsigned long end = jiffies + msecs_to_jiffies(NLMMAP_EXPEL_MS);
 	struct sock *sk = attached->sock->sk;
 	int failures = 0;
+	unsigned long end;
+	bool woken;
 
 	/* Who came there got a reference to the file before, unless nobody else
 	 * had one: the caller's descriptor and the caller have the two. The
@@ -212,22 +241,19 @@ static void nlmmap_attached_expel(struct nlmmap_attached *attached)
 
 	/* The error is for them, not for who serves. */
 	mutex_lock(&attached->serving);
-	while (failures < NLMMAP_EXPEL_FAILURES && nlmmap_attached_has_sleeper(sk) &&
-	       time_before(jiffies, end) && !fatal_signal_pending(current)) {
-		int tries = NLMMAP_EXPEL_TRIES;
-		int error;
-
-		/* Another error does as well. */
-		error = cmpxchg(&sk->sk_err, 0, EBUSY) ?: EBUSY;
-		nlmmap_base_data_ready(sk);
-		do {
-			usleep_range(500, 1000);
-		} while (READ_ONCE(sk->sk_err) == error && --tries);
-		/* A signal woke him first, or it was an exclusive epoll. */
-		if (!tries)
-			failures++;
-	}
-	cmpxchg(&sk->sk_err, EBUSY, 0);
+	end = jiffies + msecs_to_jiffies(NLMMAP_EXPEL_MS);
+	do {
+		woken = false;
+		while (nlmmap_expel_goes_on(sk, failures, end)) {
+			woken = true;
+			if (!nlmmap_expel_one(sk))
+				failures++;
+		}
+		cmpxchg(&sk->sk_err, EBUSY, 0);
+		/* Who was woken when somebody else took the error sleeps again. */
+		if (woken)
+			synchronize_rcu_tasks();
+	} while (woken && nlmmap_expel_goes_on(sk, failures, end));
 	mutex_unlock(&attached->serving);
 }
 
