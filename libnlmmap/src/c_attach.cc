@@ -3,6 +3,7 @@
 #include <nlmmap/nlmmap.h>
 #include <sys/socket.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -106,7 +107,8 @@ int nlmmap_next(int fd, nlmmap_datagram* datagram) {
     const std::uint64_t given_back = load_acquire(attached.pages.consumer->position);
     if (attached.cursor < given_back) attached.cursor = given_back;
     // Pairs with the store-release of producer.position in nlmmap_ring_finish().
-    if (attached.cursor == load_acquire(attached.pages.producer->position)) {
+    const std::uint64_t published = load_acquire(attached.pages.producer->position);
+    if (attached.cursor == published) {
         // So that the loss alone does not keep the socket readable.
         const std::uint64_t lost = load_acquire(attached.pages.producer->lost);
         if (lost != load_acquire(attached.pages.consumer->lost_seen))
@@ -115,11 +117,16 @@ int nlmmap_next(int fd, nlmmap_datagram* datagram) {
     }
     const std::byte* const at = attached.pages.data + (attached.cursor & (attached.data_bytes - 1));
     const auto& record = *reinterpret_cast<const nlmmap_record*>(at);
-    if (record.len > attached.data_bytes / 2) return answer(EIO);
+    // Once: another holder of the descriptor may have given it back, and the kernel be writing
+    // here.
+    const std::uint32_t len = std::atomic_ref(const_cast<__u32&>(record.len)).load();
+    if (len > attached.data_bytes / 2 ||
+        nlmmap::detail::bytes_of(attached, len) > published - attached.cursor)
+        return answer(EIO);
     const std::byte* const data = at + attached.header_bytes;
     *datagram = {};
     datagram->data = data;
-    datagram->bytes = record.len;
+    datagram->bytes = len;
     datagram->seq = record.seq;
     datagram->portid = record.portid;
     datagram->group = record.group;
@@ -127,7 +134,7 @@ int nlmmap_next(int fd, nlmmap_datagram* datagram) {
     datagram->credentials = nlmmap::detail::credentials_of(attached, record.portid, data);
     if ((record.flags & ~NLMMAP_RECORD_SINGLE) != 0) fill_losses(attached, record, *datagram);
     attached.seq.store(record.seq, std::memory_order_relaxed);
-    attached.cursor += nlmmap::detail::bytes_of(attached, record.len);
+    attached.cursor += nlmmap::detail::bytes_of(attached, len);
     return 1;
 }
 

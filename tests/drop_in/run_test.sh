@@ -153,9 +153,7 @@ wait
 grep -q '^nlmmap run: descriptor [0-9]* stays without a ring: .*CAP_NET_ADMIN' err && [ "$(grep -c '^nlmmap' err)" = 1 ]
 verdict $? "and one line says why"
 unprivileged 'nlmmap run --quiet -- timeout '$((3 * patience))' /programs/ip monitor address' >out 2>err &
-until_true seen_marker $marker
-wait
-! grep -q '^nlmmap' err
+until_true seen_marker $marker && wait && ! grep -q '^nlmmap' err
 verdict $? "or none, if it was told to be quiet"
 
 nlmmap run >out 2>err

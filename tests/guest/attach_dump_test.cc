@@ -81,15 +81,18 @@ Request sender_dump(const nlmmap_sender_dump& fixed) {
     return request;
 }
 
-// What recvmsg() with libraries' usual buffer gives.
+// As large as libmnl's buffer, the smallest of the usual ones.
+constexpr std::size_t kRoom = 4096;
+
+// What recvmsg() with that gives.
 Dump plainly(int protocol, const Request& request) {
     const RawSocket socket = family_socket(protocol);
     Dump dump;
     ask(socket.fd(), request);
     Bytes buffer(1 << 20);
     while (!dump.done) {
-        const ssize_t got = recv(socket.fd(), buffer.data(), 32768, MSG_TRUNC);
-        if (got < 0 || got > 32768) {
+        const ssize_t got = recv(socket.fd(), buffer.data(), kRoom, MSG_TRUNC);
+        if (got < 0 || got > static_cast<ssize_t>(kRoom)) {
             ADD_FAILURE() << "recv answers " << got << ", errno " << errno;
             break;
         }
@@ -254,8 +257,9 @@ TEST(AttachedDump, KeepsItsPlaceBeforeWhatIsSentBehindIt) {
     }
     EXPECT_EQ(check.missing(), 0U);
     // When who serves has seen that nothing is left, the next burst is drained in line again, more
-    // than the receive buffer holds.
-    std::this_thread::sleep_for(200ms * patience());
+    // than the receive buffer holds. A sender's own work is done when it is told so.
+    ask(attached.socket.fd(), Request(NLMMAP_SENDER_ERROR));
+    ASSERT_TRUE(reader->next(30s * patience()));
     const Sending burst{
         .group = 1, .context = NLMMAP_SENDER_SOFTIRQS_OFF, .first = 100, .count = 800};
     EXPECT_EQ(senders.send(burst).refused, 0U);

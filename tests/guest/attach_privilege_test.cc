@@ -3,7 +3,9 @@
 // A ring tells what plain recvmsg() would tell, no more and no less, whoever opened
 // the descriptor and whoever uses it: dumps ask the running task for its rights,
 // and behind a ring that is a kernel thread.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
@@ -13,10 +15,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -93,7 +97,7 @@ void read_dump(Reader& reader, Messages& messages) {
     }
 }
 
-// Roots puts the ring under it; who uses it asks and reads.
+// Root puts the ring under it; who uses it asks and reads.
 Messages dump_through_ring(RawSocket socket, unsigned used_by, const Request& request) {
     constexpr std::uint32_t kRingBytes = 1 << 17;
     EXPECT_TRUE(succeeded(attach(socket.fd(), kRingBytes)));
@@ -198,24 +202,130 @@ TEST(AttachedRights, DecideWhoSeesTheMarksOfOthersSockets) {
     });
 }
 
-TEST(AttachedRights, OfAnOlderDumpDoNotServeANewerOne) {
+// How many messages of a dump were made by one who is capable.
+std::size_t capable(const Messages& messages) {
+    const auto made_by = makers(messages);
+    return static_cast<std::size_t>(
+        std::ranges::count_if(made_by, [](const auto& maker) { return maker[1] != 0; }));
+}
+
+TEST(AttachedRights, AreTheLeastOfAllWhoEverSent) {
     RawSocket socket = opened_by(0, NLMMAP_SENDER_FAMILY);
     ASSERT_TRUE(succeeded(attach(socket.fd(), 1 << 17)));
     RawAttached attached(std::move(socket), 1 << 17);
     const auto reader = Reader::make(Reading::mapped, attached);
-    for (int round = 0; round < 4; ++round) {
-        const unsigned user = round % 2 == 0 ? 0 : kSomebody;
+    bool somebody_sent = false;
+    for (const unsigned user : {0U, 0U, kSomebody, 0U, kSomebody, 0U}) {
+        somebody_sent |= user != 0;
         Messages messages;
         as(user, [&] {
             ask(attached.socket.fd(), sender_dump(2000));
             read_dump(*reader, messages);
         });
         ASSERT_EQ(messages.size(), 2000U);
-        for (const auto& maker : makers(messages)) {
-            ASSERT_EQ(maker[0], user);
-            ASSERT_EQ(maker[1], user == 0 ? 1U : 0U);
+        if (!somebody_sent) {
+            EXPECT_EQ(capable(messages), 2000U);
+            continue;
         }
+        // The first part is made in the time of whoever asks.
+        EXPECT_LT(capable(messages), user == 0 ? 100U : 1U);
+        EXPECT_EQ(makers(messages).back()[0], kSomebody);
     }
+    // Another user's are not the first one's.
+    Messages messages;
+    as(kSomebody + 1, [&] {
+        ask(attached.socket.fd(), sender_dump(2000));
+        read_dump(*reader, messages);
+    });
+    EXPECT_EQ(capable(messages), 0U);
+    EXPECT_NE(makers(messages).back()[0], kSomebody);
+    EXPECT_NE(makers(messages).back()[0], kSomebody + 1);
+}
+
+TEST(AttachedRights, OfWhoAttachesDoNotServeADumpThatWasBegunBefore) {
+    const RawSocket socket = opened_by(0, NLMMAP_SENDER_FAMILY);
+    as(kSomebody, [&] { ask(socket.fd(), sender_dump(2000)); });
+    // He has it still.
+    RawSocket handed_over(fcntl(socket.fd(), F_DUPFD_CLOEXEC, 0));
+    ASSERT_TRUE(succeeded(attach(handed_over.fd(), 1 << 17)));
+    RawAttached attached(std::move(handed_over), 1 << 17);
+    const auto reader = Reader::make(Reading::mapped, attached);
+    Messages messages;
+    read_dump(*reader, messages);
+    EXPECT_EQ(messages.size(), 2000U);
+    EXPECT_EQ(capable(messages), 0U);
+    // Nor any later one.
+    for (const unsigned user : {0U, kSomebody}) {
+        messages.clear();
+        as(user, [&] { ask(attached.socket.fd(), sender_dump(2000)); });
+        read_dump(*reader, messages);
+        EXPECT_EQ(messages.size(), 2000U);
+        EXPECT_LT(capable(messages), user == 0 ? 100U : 1U);
+    }
+}
+
+// A filter lets nothing through while the dump is asked for: nobody sees that one is under way.
+TEST(AttachedRights, DoNotServeADumpThatWaitsUnseen) {
+    RawSocket socket = opened_by(0, NLMMAP_SENDER_FAMILY);
+    ASSERT_TRUE(succeeded(attach(socket.fd(), 1 << 17)));
+    RawAttached attached(std::move(socket), 1 << 17);
+    const int fd = attached.socket.fd();
+    const auto reader = Reader::make(Reading::mapped, attached);
+    sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    const sock_fprog filter{.len = 1, .filter = &nothing};
+    as(kSomebody, [&] {
+        ASSERT_EQ(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)), 0);
+        ask(fd, sender_dump(2000));
+        const int off = 0;
+        ASSERT_EQ(setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &off, sizeof(off)), 0);
+    });
+    EXPECT_FALSE(attached.ring.next());
+    ask(fd, Request(NLMMAP_SENDER_ERROR));
+    Messages messages;
+    read_dump(*reader, messages);
+    EXPECT_GT(messages.size(), 1000U) << "only the first part is missing";
+    EXPECT_EQ(capable(messages), 0U);
+}
+
+TEST(AttachedRights, AreNotMixedWhenTwoAskAtOnce) {
+    RawSocket socket = opened_by(0, NLMMAP_SENDER_FAMILY);
+    ASSERT_TRUE(succeeded(attach(socket.fd(), 1 << 20)));
+    RawAttached attached(std::move(socket), 1 << 20);
+    const int fd = attached.socket.fd();
+    const auto reader = Reader::make(Reading::mapped, attached);
+    constexpr std::uint32_t kMessages = 150;
+    std::atomic<bool> stop = false;
+    // Asks on; what is refused because another dump is under way is asked again.
+    const auto asking = [&](unsigned user) {
+        return std::async(std::launch::async, [&, user] {
+            as(user, [&] {
+                while (!stop) {
+                    const Request request = sender_dump(kMessages);
+                    send(fd, request.bytes().data(), request.bytes().size(), 0);
+                }
+            });
+        });
+    };
+    std::vector<std::future<void>> all;
+    all.push_back(asking(0));
+    all.push_back(asking(kSomebody));
+    // No dump that somebody began has a part that is not his; those of root's have the first one
+    // at most, once he has sent.
+    int ends = 0;
+    Messages messages;
+    while (ends < 300) {
+        const auto arrival = reader->next(30s * patience());
+        ASSERT_TRUE(arrival);
+        if (!take(arrival->datagram, messages)) continue;
+        ++ends;
+        const auto made_by = makers(messages);
+        if (!made_by.empty() && made_by.front()[1] == 0) {
+            EXPECT_EQ(capable(messages), 0U) << "dump " << ends;
+        }
+        messages.clear();
+    }
+    stop = true;
+    for (auto& one : all) one.get();
 }
 
 TEST(AttachedRights, AreNotLentByAPrivilegedProgramThatSendsDuringADump) {

@@ -61,12 +61,71 @@ __poll_t nlmmap_attached_poll(struct nlmmap_attached *attached, __poll_t mask)
 	return mask;
 }
 
-/* May whoever has the credentials @cred, and runs now, see no more than @other? */
+/* Is whoever has the credentials @cred never allowed more than who has @other? */
 static bool nlmmap_cred_is_within(const struct cred *cred, const struct cred *other)
 {
-	return cred == other ||
-	       (current_in_userns(other->user_ns) &&
-		cap_issubset(cred->cap_effective, other->cap_effective));
+	const struct user_namespace *ns = cred->user_ns;
+
+	while (ns && ns != other->user_ns)
+		ns = ns->parent;
+	if (!ns)
+		return false;
+	if (cap_issubset(CAP_FULL_SET, other->cap_effective))
+		return true;
+	/* Who made a user namespace has all rights there by his uid alone. */
+	return cred->user_ns == other->user_ns && uid_eq(cred->euid, other->euid) &&
+	       cap_issubset(cred->cap_effective, other->cap_effective);
+}
+
+/* The credentials of the caller without what they allow. */
+static const struct cred *nlmmap_cred_nobody(void)
+{
+	struct cred *cred = prepare_creds();
+
+	if (!cred)
+		return NULL;
+	cap_clear(cred->cap_inheritable);
+	cap_clear(cred->cap_permitted);
+	cap_clear(cred->cap_effective);
+	cap_clear(cred->cap_ambient);
+	cred->uid = KUIDT_INIT(overflowuid);
+	cred->euid = cred->uid;
+	cred->suid = cred->uid;
+	cred->fsuid = cred->uid;
+	return cred;
+}
+
+/* A dump goes on with the least rights of all who ever sent on the socket, for
+ * any of them may have begun it, or do so right now, and all of them can read
+ * it. So a privileged program does not lend its rights to somebody else's dump,
+ * whatever it sends on a shared descriptor and whenever. Context: process.
+ */
+static void nlmmap_attached_limit(struct nlmmap_attached *attached)
+{
+	const struct cred *cred = current_cred(), *old;
+	bool within;
+
+	old = READ_ONCE(attached->cred);
+	if (old == cred || old == attached->nobody)
+		return;
+	spin_lock_irq(&attached->lock);
+	within = nlmmap_cred_is_within(attached->cred, cred);
+	spin_unlock_irq(&attached->lock);
+	if (within)
+		return;
+	/* Nobody is to go on with a dump of the caller's as somebody else. */
+	mutex_lock(&attached->serving);
+	spin_lock_irq(&attached->lock);
+	old = NULL;
+	if (!nlmmap_cred_is_within(attached->cred, cred)) {
+		old = attached->cred;
+		if (!nlmmap_cred_is_within(cred, old))
+			cred = attached->nobody;
+		WRITE_ONCE(attached->cred, get_cred(cred));
+	}
+	spin_unlock_irq(&attached->lock);
+	mutex_unlock(&attached->serving);
+	put_cred(old);
 }
 
 /**
@@ -78,10 +137,6 @@ static bool nlmmap_cred_is_within(const struct cred *cred, const struct cred *ot
  * So an answer is in the ring when sendmsg() returns, as it would be in the
  * queue.
  *
- * A dump goes on with the credentials of the last who sent. While one may be
- * under way they never become more: a privileged program that happens to send
- * on a shared descriptor does not lend its rights to somebody else's dump.
- *
  * Context: process.
  * Return: what netlink's own returns.
  */
@@ -89,17 +144,14 @@ int nlmmap_attached_sendmsg(struct nlmmap_attached *attached, struct msghdr *msg
 			    size_t len)
 {
 	struct nlmmap_sending sending = { .task = current };
-	const struct cred *cred = get_current_cred();
 	bool busy;
 	int err;
 
+	nlmmap_attached_limit(attached);
 	spin_lock_irq(&attached->lock);
 	list_add(&sending.node, &attached->sending);
-	if (!attached->busy || nlmmap_cred_is_within(cred, attached->cred))
-		swap(attached->cred, cred);
 	WRITE_ONCE(attached->compat, in_compat_syscall());
 	spin_unlock_irq(&attached->lock);
-	put_cred(cred);
 
 	err = nlmmap_base_sendmsg(attached->sock, msg, len);
 
@@ -266,21 +318,26 @@ static void nlmmap_attached_expel(struct nlmmap_attached *attached)
 void nlmmap_attached_free(struct nlmmap_attached *attached)
 {
 	put_cred(attached->cred);
+	put_cred(attached->nobody);
 	put_user_ns(attached->user_ns);
 	mutex_destroy(&attached->serving);
 	kfree(attached);
 }
 
 /* A look that takes nothing, in the caller's context: security modules can
- * refuse it. No mutex is held, because a dump under way takes rtnl here.
+ * refuse it. No mutex is held, because a dump under way takes rtnl here; nor are
+ * the caller's rights, because it may be somebody else's.
  */
 static int nlmmap_attach_ask(struct nlmmap_attached *attached)
 {
+	const struct cred *saved;
 	struct msghdr msg = { };
 	int err;
 
 	iov_iter_kvec(&msg.msg_iter, ITER_DEST, NULL, 0, 0);
+	saved = override_creds(attached->nobody);
 	err = sock_recvmsg(attached->sock, &msg, MSG_PEEK | MSG_DONTWAIT);
+	revert_creds(saved);
 	if (err >= 0 || err == -EAGAIN)
 		return 0;
 	if (err == -EACCES || err == -EPERM)
@@ -310,9 +367,19 @@ static struct nlmmap_attached *nlmmap_attached_alloc(struct socket *sock)
 	attached = kzalloc(sizeof(*attached), GFP_KERNEL_ACCOUNT);
 	if (!attached)
 		return NULL;
+	attached->nobody = nlmmap_cred_nobody();
+	if (!attached->nobody) {
+		kfree(attached);
+		return NULL;
+	}
 	attached->sock = sock;
 	attached->user_ns = get_user_ns(current_user_ns());
-	attached->cred = get_current_cred();
+	/* Whoever else has the descriptor, or is sending right now, may have a
+	 * dump under way, and will read it. The two are the caller's descriptor
+	 * and the caller.
+	 */
+	attached->cred = get_cred(file_count(sock->file) <= 2 ? current_cred() :
+				  attached->nobody);
 	attached->compat = in_compat_syscall();
 	attached->drops = (u32)atomic_read(&sock->sk->sk_drops);
 	mutex_init(&attached->serving);

@@ -33,7 +33,9 @@ struct user_namespace;
  * @work: serves in process context
  * @lock: guards all that follows
  * @sending: struct nlmmap_sending of each sendmsg() under way
- * @cred: as whom dumps go on, see nlmmap_attached_sendmsg()
+ * @cred: as whom dumps go on, see nlmmap_attached_limit(); changes under
+ *	@serving as well
+ * @nobody: who may nothing
  * @published: what who serves has netlink look at, in the ring already
  * @drops: what of sk_drops is in the ring's account
  * @overruns: times that the source said ENOBUFS since the accounts were closed
@@ -56,6 +58,7 @@ struct nlmmap_attached {
 	/* Orders those who serve; sleeps as long as a part of a dump takes. */
 	struct mutex serving;
 	struct work_struct work;
+	const struct cred *nobody;
 
 	/* Interrupts off; see drain.c. Guards all that follows. */
 	spinlock_t lock;

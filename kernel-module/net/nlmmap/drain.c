@@ -216,6 +216,7 @@ static void nlmmap_attached_arrive(struct nlmmap_attached *attached)
 	 * that no sender is kept here by the others.
 	 */
 	u32 left = skb_queue_len_lockless(nlmmap_attached_queue(attached));
+	bool restarted = false;
 	unsigned long flags;
 	struct sk_buff *skb;
 
@@ -229,8 +230,13 @@ static void nlmmap_attached_arrive(struct nlmmap_attached *attached)
 			nlmmap_attached_settle(attached);
 			break;
 		}
-		if (!left)
+		if (!left) {
+			/* Who sent it may have found no room, and gone. */
+			if (restarted)
+				nlmmap_drain_queue_work(attached);
 			goto out_put;
+		}
+		restarted |= attached->stalled;
 		if (nlmmap_drain_is_to_serve(attached, skb)) {
 			WRITE_ONCE(attached->busy, true);
 			nlmmap_drain_queue_work(attached);

@@ -6,8 +6,7 @@
  *    the receiver's credentials, and not from an empty queue. So who serves
  *    puts a datagram into the ring, leaves it queued without its charge, lets
  *    netlink's own recvmsg() peek at it, which makes the next part, and only
- *    then takes it off. The credentials are those of the last who sent, see
- *    nlmmap_attached_sendmsg().
+ *    then takes it off. For the credentials see nlmmap_attached_limit().
  *  - Congestion. Netlink drops everything, and lets senders sleep, until its
  *    own recvmsg() finds the queue empty: a peek does. Blocking senders need
  *    that after any message of theirs.
@@ -30,8 +29,10 @@
 #include "serve.h"
 #include "socket.h"
 
-/* What a reader of netlink's would bring: netlink sizes dumps by it. */
-#define NLMMAP_PEEK_BYTES	32768
+/* What the most modest of netlink's readers bring: netlink sizes dumps by it, and
+ * no part may be larger than a reader's buffer.
+ */
+#define NLMMAP_PEEK_BYTES	4096
 
 /* Datagrams that one call serves before it leaves the rest to the work item. */
 #define NLMMAP_SERVE_ROUNDS	64

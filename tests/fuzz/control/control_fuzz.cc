@@ -24,7 +24,7 @@ namespace {
 constexpr std::size_t kAttackers = 4;
 
 // So many of nlmmap's places that KCOV can tell of are reached at least. The corpus and 20 seconds
-// of new inputs reach about 825 of Linux 6.12's: what is missing from that is for other compilers
+// of new inputs reach about 825: what is missing from that is for other compilers
 // and for changes of the module. Far fewer are reached if nothing sets rings up, or attaches them.
 constexpr std::size_t kFloor = 650;
 

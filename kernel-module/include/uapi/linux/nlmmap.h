@@ -116,7 +116,7 @@
  *   ring; see "A ring under any netlink socket". Once per socket; it ends with
  *   the socket. Allocates, may sleep: for tenths of a second if anybody else uses
  *   the socket or holds a descriptor of it, because who sleeps in recvmsg() there
- *   is woken (EBUSY); longer, about three seconds at most, if thousands do.
+ *   is woken (EBUSY); longer, some seconds, if thousands do.
  *     NLMMAP_A_FD        u32, the sender's descriptor of that socket, required
  *     NLMMAP_A_RX_BYTES, NLMMAP_A_FLAGS  as for NLMMAP_MSG_SETUP
  *   Answer: NLMMAP_MSG_SOCKET of that socket. Errors: NLMMAP_MSG_SETUP's, and
@@ -195,6 +195,10 @@
  *   EINTR; restarted where SA_RESTART says so). NLMMAP_FEATURE_WAIT tells.
  *   poll() tells the ring by EPOLLIN | EPOLLRDNORM.
  *   portid, nsid (-1: none) and group are the datagram's own.
+ *   A dump goes on with the least rights of all who sent on the socket since it
+ *   was attached, and with none if anybody but the one who attached it had a
+ *   descriptor of it then, or was using it. Its parts are as large as a reader
+ *   with room for 4096 bytes gets them, unless the family wants them larger.
  *   What a family lays out otherwise for 32-bit programs (xfrm) is laid out for
  *   the last who sent on the socket, or for who attached it.
  *   A full ring loses nothing at first: messages wait in the socket's receive
