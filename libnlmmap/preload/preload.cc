@@ -6,7 +6,8 @@
 // only asks and is answered costs one look into a table for each call.
 //
 // Nothing here may break a program: where attaching fails, one line on standard error says why, and
-// the program goes on with the socket as it is.
+// the program goes on with the socket as it is. Only if the kernel made the ring and had no memory
+// for mapping it does the socket answer EBUSY, until receiving finds that it can be mapped.
 //
 // NLMMAP_RUN in the environment, set by `nlmmap run`: "BYTES[,quiet][,all]"; all: every netlink
 // socket, when it is first received from.
@@ -144,21 +145,31 @@ const Wishes& wishes() noexcept {
 
 void prepare();
 
+// Why the descriptor is not read from a ring.
+void complain(int fd, const char* what, const char* why) noexcept {
+    std::array<char, 640> line{};
+    const int bytes = std::snprintf(line.data(), line.size(), "nlmmap run: descriptor %d %s: %s\n",
+                                    fd, what, why);
+    // If even that cannot be said, there is nobody to tell.
+    if (bytes > 0) [[maybe_unused]]
+        const ssize_t written = ::write(STDERR_FILENO, line.data(),
+                                        std::min(static_cast<std::size_t>(bytes), line.size() - 1));
+}
+
 void attach_if_possible(int fd) {
     if (!stops_asking(fd)) return;
     const int saved = errno;
     const Inside in;
     prepare();
-    if (::nlmmap_attach(fd, wishes().ring_bytes) != 0 && !wishes().quiet) {
-        std::array<char, 640> line{};
-        const int bytes = std::snprintf(line.data(), line.size(),
-                                        "nlmmap run: descriptor %d stays without a ring: %s\n", fd,
-                                        ::nlmmap_error());
-        // If even that cannot be said, there is nobody to tell.
-        if (bytes > 0) [[maybe_unused]]
-            const ssize_t written =
-                ::write(STDERR_FILENO, line.data(),
-                        std::min(static_cast<std::size_t>(bytes), line.size() - 1));
+    if (::nlmmap_attach(fd, wishes().ring_bytes) != 0) {
+        std::array<char, 512> why{};
+        std::strncpy(why.data(), ::nlmmap_error(), why.size() - 1);
+        // The kernel may have made a ring all the same.
+        const bool adopted = ::nlmmap_adopt(fd) == 0;
+        const bool has_none = errno != ENOMEM && errno != EAGAIN && errno != EACCES;
+        if (!adopted && !wishes().quiet)
+            complain(fd, has_none ? "stays without a ring" : "has a ring that cannot be mapped",
+                     why.data());
     }
     errno = saved;
 }

@@ -3,7 +3,6 @@
 
 #include <linux/netlink.h>
 #include <pthread.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +19,7 @@
 #include <tuple>
 #include <vector>
 
+#include "mapping.hpp"
 #include "setup.hpp"
 
 namespace nlmmap::detail {
@@ -55,7 +55,8 @@ class Registry {
 
     [[nodiscard]] Attached& find_free() {
         for (Attached& attached : all_)
-            if (!attached.is_registered && !attached.is_mapped && attached.users.load() == 0)
+            if (!attached.is_reserved && !attached.is_registered && !attached.is_mapped &&
+                attached.users.load() == 0)
                 return attached;
         return all_.emplace_back();
     }
@@ -99,33 +100,16 @@ Registry& registry() {
     return *made;
 }
 
-void* map_part(int fd, std::size_t offset, std::size_t bytes, int rights) noexcept {
-    return ::mmap(nullptr, bytes, rights, MAP_SHARED, fd, static_cast<off_t>(offset));
-}
-
 void unmap(Attached& attached) noexcept {
-    ::munmap(attached.pages.consumer, page_bytes());
-    ::munmap(const_cast<nlmmap_producer*>(attached.pages.producer),
-             page_bytes() + 2 * attached.data_bytes);
+    unmap_ring(attached.pages, attached.data_bytes);
     attached.is_mapped = false;
 }
 
-// Both parts: errno or 0. After a fork() their old place may be somebody else's.
-int map(int fd, Attached& attached) noexcept {
-    void* const consumer = map_part(fd, 0, page_bytes(), PROT_READ | PROT_WRITE);
-    if (consumer == MAP_FAILED) return errno;
-    void* const producer =
-        map_part(fd, page_bytes(), page_bytes() + 2 * attached.data_bytes, PROT_READ);
-    if (producer == MAP_FAILED) {
-        const int errnum = errno;
-        ::munmap(consumer, page_bytes());
-        return errnum;
-    }
-    attached.pages = {static_cast<nlmmap_consumer*>(consumer),
-                      static_cast<const nlmmap_producer*>(producer),
-                      static_cast<const std::byte*>(producer) + page_bytes()};
+// Makes the mapping the registered ring's. The lock is held.
+void take_over(Attached& attached, Mapping& mapping) noexcept {
+    attached.pages = mapping.pages();
     attached.is_mapped = true;
-    return 0;
+    mapping.release();
 }
 
 bool option_is_set(int fd, int level, int option) noexcept {
@@ -173,64 +157,6 @@ std::uint32_t ask_for_all_nsid(int fd) noexcept {
     return value != 0 ? 0U : std::uint32_t{kNoNsid};
 }
 
-// Where a ring is going to be registered.
-struct Vacancy {
-    Entry& entry;
-    Attached& attached;
-};
-
-// All that takes memory here, before the request: what the module makes cannot be taken back. The
-// lock is held.
-Vacancy make_room(Registry& registry, int fd, const std::string& operation) {
-    struct stat status{};
-    if (::fstat(fd, &status) != 0) throw Error(errno, operation);
-    Entry& entry = registry.make(fd);
-    if (entry.load() != nullptr)
-        throw Error(EBUSY, operation, {}, "this process reads it from a ring already");
-    return {.entry = entry, .attached = registry.find_free()};
-}
-
-// Maps the ring that the module made and registers the descriptor. The lock is held.
-void register_ring(const Vacancy& vacancy, int fd, const SocketInfo& info,
-                   const std::string& operation) {
-    if ((info.features & NLMMAP_FEATURE_WAIT) == 0)
-        throw Error(EOPNOTSUPP, operation, {}, "a newer nlmmap.ko can wait for a ring");
-    Attached& attached = vacancy.attached;
-    struct stat status{};
-    if (::fstat(fd, &status) != 0) throw Error(errno, operation);
-    attached.data_bytes = info.rx_bytes;
-    if (const int errnum = map(fd, attached)) throw Error(errnum, operation + ": mmap");
-    const nlmmap_producer& producer = *attached.pages.producer;
-    try {
-        check_producer(producer, info.rx_bytes, operation);
-    } catch (const Error&) {
-        unmap(attached);
-        throw;
-    }
-    attached.header_bytes = producer.header_bytes;
-    attached.has_credentials = (producer.features & NLMMAP_FEATURE_CREDENTIALS) != 0;
-    attached.device = status.st_dev;
-    attached.inode = status.st_ino;
-    attached.options = ask_for_options(fd) | ask_for_all_nsid(fd);
-    attached.pending_error = 0;
-    attached.told = 0;
-    attached.cursor = load_acquire(attached.pages.consumer->position);
-    // Each record is waited for, whatever who read before wished.
-    std::atomic_ref<__u32>(attached.pages.consumer->watermark).store(0, std::memory_order_relaxed);
-    // Of the record before the first one that is to be read: 0 in a ring of our own making.
-    const std::uint64_t position = attached.cursor;
-    attached.seq = info.seq;
-    if (position != load_acquire(producer.position))
-        attached.seq = reinterpret_cast<const nlmmap_record*>(
-                           attached.pages.data + (position & (attached.data_bytes - 1)))
-                           ->seq -
-                       1;
-    if (position == 0) attached.seq = 0;
-    attached.is_registered = true;
-    attached.users.fetch_add(1);
-    vacancy.entry.store(&attached);
-}
-
 // The lock is held. The last user unmaps.
 void unregister(Entry& entry) noexcept {
     Attached* const attached = entry.exchange(nullptr);
@@ -248,6 +174,74 @@ void reap(Registry& registry) noexcept {
     });
 }
 
+// A ring's place in the registry from before the module is asked until it is there. That may take
+// the module seconds, in which the lock is free: others attach, close and fork meanwhile. All that
+// takes memory here is had first: what the module makes cannot be taken back.
+class Vacancy {
+  public:
+    Vacancy(int fd, const std::string& operation) : fd_(fd), operation_(operation) {
+        if (::fstat(fd, &file_) != 0) throw Error(errno, operation);
+        Registry& all = registry();
+        const std::lock_guard lock(all.lock);
+        reap(all);
+        entry_ = &all.make(fd);
+        if (entry_->load() != nullptr) throw is_read_already();
+        attached_ = &all.find_free();
+        attached_->is_reserved = true;
+    }
+    Vacancy(const Vacancy&) = delete;
+    Vacancy& operator=(const Vacancy&) = delete;
+    ~Vacancy() {
+        const std::lock_guard lock(registry().lock);
+        attached_->is_reserved = false;
+    }
+
+    // Registers the descriptor. A child that was forked since the place was taken knows nothing of
+    // the ring, as one that is started by exec().
+    void fill(Mapping& mapping, const SocketInfo& info);
+
+  private:
+    [[nodiscard]] Error is_read_already() const {
+        return Error(EBUSY, operation_, {}, "this process reads it from a ring already");
+    }
+
+    int fd_;
+    const std::string& operation_;
+    struct stat file_{};
+    Entry* entry_ = nullptr;
+    Attached* attached_ = nullptr;
+};
+
+void Vacancy::fill(Mapping& mapping, const SocketInfo& info) {
+    const Pages pages = mapping.pages();
+    check_producer(*pages.producer, info.rx_bytes, operation_);
+    struct stat file{};
+    if (::fstat(fd_, &file) != 0 || file.st_dev != file_.st_dev || file.st_ino != file_.st_ino)
+        throw Error(EBADF, operation_, {}, "it was closed meanwhile");
+    const std::uint32_t options = ask_for_options(fd_) | ask_for_all_nsid(fd_);
+
+    const std::lock_guard lock(registry().lock);
+    // By another thread, which adopted the ring as soon as it was there.
+    if (entry_->load() != nullptr) throw is_read_already();
+    Attached& attached = *attached_;
+    attached.data_bytes = info.rx_bytes;
+    take_over(attached, mapping);
+    attached.header_bytes = pages.producer->header_bytes;
+    attached.has_credentials = (pages.producer->features & NLMMAP_FEATURE_CREDENTIALS) != 0;
+    attached.device = file_.st_dev;
+    attached.inode = file_.st_ino;
+    attached.options = options;
+    attached.pending_error = 0;
+    attached.told = 0;
+    attached.cursor = load_acquire(pages.consumer->position);
+    // Each record is waited for, whatever who read before wished.
+    std::atomic_ref<__u32>(pages.consumer->watermark).store(0, std::memory_order_relaxed);
+    attached.seq = seq_before(pages, attached.data_bytes, attached.cursor, info.seq);
+    attached.is_registered = true;
+    attached.users.fetch_add(1);
+    entry_->store(&attached);
+}
+
 }  // namespace
 
 void Held::let_go(Attached* attached) noexcept {
@@ -263,7 +257,10 @@ Attached* Held::revive(int fd, Attached* attached) noexcept {
     {
         const std::lock_guard lock(registry().lock);
         if ((attached->options.load() & kAway) == 0) return attached;
-        if (!is_stale(fd, *attached) && map(fd, *attached) == 0) {
+        // Its old place may be somebody else's.
+        Mapping mapping;
+        if (!is_stale(fd, *attached) && mapping.map(fd, attached->data_bytes) == 0) {
+            take_over(*attached, mapping);
             attached->options.fetch_and(~std::uint32_t{kAway});
             return attached;
         }
@@ -275,20 +272,18 @@ Attached* Held::revive(int fd, Attached* attached) noexcept {
 
 void attach(int fd, const RingOptions& options) {
     const std::string operation = "attach a ring";
-    Registry& all = registry();
-    const std::lock_guard lock(all.lock);
-    reap(all);
-    const Vacancy vacancy = make_room(all, fd, operation);
-    register_ring(vacancy, fd, request_attached_ring(fd, options, operation), operation);
+    Vacancy vacancy(fd, operation);
+    Mapping mapping;
+    const SocketInfo info = attach_ring(fd, options, NLMMAP_FEATURE_WAIT, mapping, operation);
+    vacancy.fill(mapping, info);
 }
 
 void adopt(int fd) {
     const std::string operation = "adopt a ring";
-    Registry& all = registry();
-    const std::lock_guard lock(all.lock);
-    reap(all);
-    const Vacancy vacancy = make_room(all, fd, operation);
-    register_ring(vacancy, fd, request_attached_info(fd, operation), operation);
+    Vacancy vacancy(fd, operation);
+    Mapping mapping;
+    const SocketInfo info = adopt_ring(fd, NLMMAP_FEATURE_WAIT, mapping, operation);
+    vacancy.fill(mapping, info);
 }
 
 void alias(int from, int to) noexcept {

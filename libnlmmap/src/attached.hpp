@@ -55,6 +55,7 @@ struct Attached {
     std::atomic<std::uint32_t> users{0};  // descriptors, and threads inside
     bool is_mapped = false;               // under the registry's lock
     bool is_registered = false;           // likewise: by any descriptor
+    bool is_reserved = false;             // likewise: for one that is being attached
 };
 
 // Descriptors are below 2^30, whatever the limits say: a table of tables. Both are zero pages of

@@ -2,7 +2,6 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <nlmmap/linux/nlmmap.h>
-#include <sys/mman.h>
 
 #include <bit>
 #include <cerrno>
@@ -10,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "mapping.hpp"
 #include "poll.hpp"
 #include "request.hpp"
 #include "setup.hpp"
@@ -20,43 +20,20 @@ namespace nlmmap {
 namespace {
 
 using detail::Backend;
-using detail::page_bytes;
+using detail::Mapping;
 using detail::SocketAccess;
-
-// A part of the ring that user space has one set of rights to.
-class Mapping {
-  public:
-    Mapping(int fd, std::size_t offset, std::size_t bytes, int rights, const std::string& operation)
-        : bytes_(bytes),
-          address_(::mmap(nullptr, bytes, rights, MAP_SHARED, fd, static_cast<off_t>(offset))) {
-        if (address_ == MAP_FAILED) throw Error(errno, operation + ": mmap");
-    }
-    Mapping(const Mapping&) = delete;
-    Mapping& operator=(const Mapping&) = delete;
-    ~Mapping() { ::munmap(address_, bytes_); }
-
-    [[nodiscard]] std::byte* address() const noexcept { return static_cast<std::byte*>(address_); }
-
-  private:
-    std::size_t bytes_;
-    void* address_;
-};
 
 // A ring on a socket of the kernel. Members are destroyed from the last to the first: unmapped,
 // then closed, because a mapping keeps the socket listening.
 class SocketBackend final : public Backend {
   public:
     SocketBackend(Socket socket, std::size_t data_bytes, const std::string& operation)
-        : socket_(std::move(socket)),
-          consumer_(socket_.fd(), 0, page_bytes(), PROT_READ | PROT_WRITE, operation),
-          producer_(socket_.fd(), page_bytes(), page_bytes() + 2 * data_bytes, PROT_READ,
-                    operation) {}
-
-    [[nodiscard]] detail::Pages pages() const noexcept {
-        return {reinterpret_cast<nlmmap_consumer*>(consumer_.address()),
-                reinterpret_cast<const nlmmap_producer*>(producer_.address()),
-                producer_.address() + page_bytes()};
+        : socket_(std::move(socket)) {
+        if (const int errnum = mapping_.map(socket_.fd(), data_bytes))
+            throw Error(errnum, operation + ": mmap");
     }
+
+    [[nodiscard]] detail::Pages pages() const noexcept { return mapping_.pages(); }
 
     [[nodiscard]] int fd() const noexcept override { return socket_.fd(); }
     [[nodiscard]] Socket& socket() override { return socket_; }
@@ -66,8 +43,7 @@ class SocketBackend final : public Backend {
 
   private:
     Socket socket_;
-    Mapping consumer_;
-    Mapping producer_;
+    Mapping mapping_;
 };
 
 Backend::Polled SocketBackend::poll(std::optional<std::chrono::nanoseconds> timeout) {
@@ -91,16 +67,11 @@ Backend::Polled SocketBackend::poll(std::optional<std::chrono::nanoseconds> time
 // A ring under somebody else's socket, whose descriptor outlives this.
 class AttachedBackend final : public Backend {
   public:
-    AttachedBackend(int fd, std::size_t data_bytes, const std::string& operation)
-        : fd_(fd),
-          consumer_(fd, 0, page_bytes(), PROT_READ | PROT_WRITE, operation),
-          producer_(fd, page_bytes(), page_bytes() + 2 * data_bytes, PROT_READ, operation) {}
+    explicit AttachedBackend(int fd) noexcept : fd_(fd) {}
 
-    [[nodiscard]] detail::Pages pages() const noexcept {
-        return {reinterpret_cast<nlmmap_consumer*>(consumer_.address()),
-                reinterpret_cast<const nlmmap_producer*>(producer_.address()),
-                producer_.address() + page_bytes()};
-    }
+    // To be mapped into, once.
+    [[nodiscard]] Mapping& mapping() noexcept { return mapping_; }
+    [[nodiscard]] detail::Pages pages() const noexcept { return mapping_.pages(); }
 
     [[nodiscard]] int fd() const noexcept override { return fd_; }
     [[nodiscard]] Socket& socket() override { throw not_ours("hand out the socket"); }
@@ -120,8 +91,7 @@ class AttachedBackend final : public Backend {
     }
 
     int fd_;
-    Mapping consumer_;
-    Mapping producer_;
+    Mapping mapping_;
 };
 
 Backend::Polled AttachedBackend::poll(std::optional<std::chrono::nanoseconds> timeout) {
@@ -184,11 +154,12 @@ std::uint16_t SocketBackend::leave(std::string_view group) {
 // The consumer's side over what was mapped; throws if the ring's own page says otherwise.
 template <typename MappedBackend>
 std::unique_ptr<detail::Ring> ring_on(std::unique_ptr<MappedBackend> backend,
-                                      const RingOptions& options, const std::string& operation) {
+                                      std::size_t ring_bytes, std::uint32_t watermark_bytes,
+                                      const std::string& operation) {
     const detail::Pages pages = backend->pages();
-    detail::check_producer(*pages.producer, options.ring_bytes, operation);
+    detail::check_producer(*pages.producer, ring_bytes, operation);
     auto ring = std::make_unique<detail::Ring>(std::move(backend), pages);
-    ring->set_watermark(options.watermark_bytes);
+    ring->set_watermark(watermark_bytes);
     return ring;
 }
 
@@ -201,15 +172,26 @@ std::unique_ptr<detail::Ring> set_up(Socket socket, const RingOptions& options) 
     state.has_ring = true;
 
     return ring_on(
-        std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation), options,
-        operation);
+        std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation),
+        options.ring_bytes, options.watermark_bytes, operation);
 }
 
 std::unique_ptr<detail::Ring> attach_to(int fd, const RingOptions& options) {
     const std::string operation = "attach a ring";
-    detail::request_attached_ring(fd, options, operation);
-    return ring_on(std::make_unique<AttachedBackend>(fd, options.ring_bytes, operation), options,
-                   operation);
+    auto backend = std::make_unique<AttachedBackend>(fd);
+    detail::attach_ring(fd, options, 0, backend->mapping(), operation);
+    return ring_on(std::move(backend), options.ring_bytes, options.watermark_bytes, operation);
+}
+
+std::unique_ptr<detail::Ring> adopt_from(int fd, std::uint32_t watermark_bytes) {
+    const std::string operation = "adopt a ring";
+    auto backend = std::make_unique<AttachedBackend>(fd);
+    const SocketInfo info = detail::adopt_ring(fd, 0, backend->mapping(), operation);
+    auto ring = ring_on(std::move(backend), info.rx_bytes, watermark_bytes, operation);
+    if (!ring->resume(info.seq))
+        throw Error(EIO, operation, {},
+                    "another program that has the descriptor spoilt the ring's page");
+    return ring;
 }
 
 }  // namespace
@@ -225,6 +207,10 @@ Receiver Receiver::attach(int netlink_fd, const RingOptions& options) {
 
 Receiver Receiver::attach(nl_sock* socket, const RingOptions& options) {
     return attach(::nl_socket_get_fd(socket), options);
+}
+
+Receiver Receiver::adopt(int netlink_fd, std::uint32_t watermark_bytes) {
+    return Receiver(adopt_from(netlink_fd, watermark_bytes));
 }
 
 Receiver::~Receiver() = default;

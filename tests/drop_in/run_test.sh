@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=dash disable=SC2016,SC2317
 #
-# Debian's own programs, unmodified, in a guest: each listens twice while a burst comes that it is too
-# slow for (it is stopped meanwhile): as it is, and by `nlmmap run`. The first loses most, the second
-# nothing. /programs.tar has the programs and their libraries, /stock.tar the kernel's modules that
-# conntrack needs, if they are modules. Prints KTAP.
+# Debian's own programs, unmodified, and some of ours that know nothing of rings, in a guest: most
+# listen twice while a burst comes that they are too slow for (they are stopped meanwhile): as they
+# are, and by `nlmmap run`. The first loses most, the second nothing. /programs.tar has the programs and
+# their libraries, /stock.tar the kernel's modules that conntrack and NFLOG need, if they are modules.
+# Prints KTAP.
 
 tar -C / -xf /programs.tar || exit 1
 tar -C / -xf /stock.tar || exit 1
@@ -46,9 +47,11 @@ event_numbers() { # event_numbers FILE: those of this burst, each once
     case $kind in
     addresses) grep -v -i -e deleted -e '^DEL' "$1" | grep -o '127\.[0-9]*\.[0-9]*\.[0-9]*' ;;
     conntrack) grep 'NEW' "$1" | grep -o 'dst=10\.[0-9]*\.[0-9]*\.[0-9]*' ;;
+    packets) sed -n 's/^packet //p' "$1" ;;
     esac | awk -F'[./=]' -v kind="$kind" -v first="$first" -v count="$burst" '
         kind == "addresses" { n = ($2 - 16) * 65536 + $3 * 256 + $4 }
         kind == "conntrack" { n = ($3 - 16) * 65536 + $4 * 256 + $5 }
+        kind == "packets" { n = $1 }
         n >= first && n < first + count' | sort -u | wc -l
 }
 
@@ -93,14 +96,19 @@ listen() {
     wait $pid 2>/dev/null
 }
 
+loses_most() { [ "$printed" -gt 0 ] && [ "$printed" -lt $((burst * 3 / 4)) ]; }
+
+# What else `nlmmap run` is told.
+options=
 compare() { # compare NAME COMMAND...
     name=$1
     shift
     listen "$@"
     echo "# $name: $printed of $burst as it is"
-    [ "$printed" -gt 0 ] && [ "$printed" -lt $((burst * 3 / 4)) ]
+    loses_most
     verdict $? "$name loses messages of a burst"
-    listen nlmmap run --ring-bytes 8M -- "$@"
+    # shellcheck disable=SC2086 # options are words
+    listen nlmmap run --ring-bytes 8M $options -- "$@"
     echo "# $name: $printed of $burst by nlmmap run"
     [ "$printed" = $burst ] && ! grep -q 'stays without a ring' err
     verdict $? "$name loses none by nlmmap run"
@@ -121,6 +129,43 @@ echo 200000 >/proc/sys/net/netfilter/nf_conntrack_max
 kind=conntrack
 compare "conntrack -E" /programs/conntrack -E
 
+# nfnetlink_log tells one socket alone, which joins no group.
+kind=packets
+log_rule add 1 || exit 1
+options=--all
+compare "a listener to NFLOG" /programs/packet_log 1
+options=
+listen nlmmap run --ring-bytes 8M -- /programs/packet_log 1
+echo "# $printed of $burst by nlmmap run without --all"
+loses_most && ! grep -q '^nlmmap' err
+verdict $? "without --all a socket that joins no group stays as it is"
+log_rule remove || exit 1
+
+# One socket for listening and asking, and room for 4096 bytes: what it prints of the thousands of
+# addresses that there are by now, and of those that come.
+kind=addresses
+is_over() { [ ! -d "/proc/$pid" ] || [ "$(cut -d' ' -f3 "/proc/$pid/stat")" = Z ]; }
+asks_and_listens() { # asks_and_listens FIRST COMMAND...
+    asks_first=$1
+    shift
+    "$@" >out 2>err </dev/null &
+    pid=$!
+    until_true grep -q '^dumped$' out && burst addresses "$asks_first" 50
+    until_true is_over || kill $pid
+    wait $pid
+}
+marker=$((marker + 1000))
+asks_and_listens $marker /programs/small_buffer 50
+verdict $? "a program with a small buffer asks and listens on one socket"
+sed -n 's/^dump //p; s/^event //p' out | sort >before
+asks_and_listens $((marker + 50)) nlmmap run -- /programs/small_buffer 50
+status=$?
+sed -n 's/^dump //p' out | sort >dumped
+[ $status = 0 ] && [ ! -s err ] && [ "$(grep -c '^event ' out)" = 50 ] &&
+    [ "$(wc -l <dumped)" -gt $burst ] && cmp before dumped >&2
+verdict $? "nlmmap run gives it the same parts of a dump, and the same events"
+marker=$((marker + 100))
+
 rm -f out err
 nlmmap run -- preloaded >out 2>err
 status=$?
@@ -140,6 +185,14 @@ verdict $? "its exit status is the program's"
 nlmmap run -- sh -c 'echo "$0" "$@"' --json -x >out 2>err
 [ "$(cat out)" = "--json -x" ]
 verdict $? "its options are the program's"
+
+# Twice the ring, and more than the program needs.
+sh -c 'ulimit -v 100000; exec nlmmap run --ring-bytes 64M -- timeout '$((3 * patience))' /programs/ip monitor address' >out 2>err &
+until_true seen_marker $marker
+verdict $? "a program that has no room for a ring goes on without"
+wait
+grep -q '^nlmmap run: descriptor [0-9]* stays without a ring: .*RLIMIT_AS' err && [ "$(grep -c '^nlmmap' err)" = 1 ]
+verdict $? "and one line says what it lacks"
 
 chmod 755 / /bin /programs
 [ -e /etc/passwd ] || printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n' >/etc/passwd

@@ -65,17 +65,27 @@ extern "C" {
  *   EBUSY            it has a ring already
  *   EINVAL           no power of two, less than a page, or nlmmap's own family
  *   ERANGE           over the module's max_ring_bytes
- *   ENOMEM           over RLIMIT_MEMLOCK, or no memory
+ *   ENOMEM           over RLIMIT_MEMLOCK (the ring, and three pages more for a
+ *                    moment), over RLIMIT_AS (twice the ring), or no memory
  *   EOPNOTSUPP       the module does not know how, or another module has
  *                    replaced the socket's operations
  *   EPROTO           the module speaks another version of the ABI
  *   EMFILE, ENFILE, EACCES  opening a socket for the request failed
+ *
+ * What can be refused is asked for before the socket is changed, so that it is as
+ * it was. What is left: the kernel has no memory for the mapping's page tables, or
+ * the process has as many mappings as it may (ENOMEM); a security module forbids
+ * mapping (EACCES); another thread closed the descriptor meanwhile (EBADF). Then
+ * the socket has its ring, and recvmsg() answers EBUSY: nlmmap_adopt() can still
+ * map it, and nlmmap_close() ends it.
  */
 int nlmmap_attach(int netlink_fd, size_t ring_bytes);
 
 /**
- * nlmmap_adopt - go on with a ring that another program attached
- * @netlink_fd: inherited over exec(), or received by SCM_RIGHTS
+ * nlmmap_adopt - go on with a ring that is there, and not read here
+ * @netlink_fd: inherited over exec(), or received by SCM_RIGHTS; or attached by
+ *	another thread right when this process was forked, or by nlmmap_attach(),
+ *	which failed after all
  *
  * Begins where the other reader is; either may read. Credentials are told as
  * user and group 65534 but for the kernel's, if the other did not ask for them.

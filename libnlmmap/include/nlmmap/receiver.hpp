@@ -91,13 +91,32 @@ class NLMMAP_EXPORT Receiver {
     /// The ring ends with the socket; a socket is attached once. Allocates, makes some system
     /// calls. Error EPERM: you lack CAP_NET_ADMIN, or a security module forbids receiving there.
     /// EBADF, ENOTSOCK, EAFNOSUPPORT: no netlink socket. EBUSY: it has a ring. EINVAL: it is a
-    /// socket of nlmmap's own family, or as Receiver(Socket). ERANGE, ENOMEM, EPROTO: as
-    /// Receiver(Socket). EOPNOTSUPP: the module does not know how. The errors of Socket().
+    /// socket of nlmmap's own family, or as Receiver(Socket). ERANGE, EPROTO: as Receiver(Socket).
+    /// ENOMEM: likewise (three pages more are needed for a moment), or the ring's addresses, twice
+    /// its size, are over RLIMIT_AS. EOPNOTSUPP: the module does not know how. The errors of
+    /// Socket().
+    ///
+    /// What can be refused is asked for before the socket is changed: if this throws, the socket is
+    /// as it was. What is left is that the kernel has no memory for the mapping's page tables or
+    /// the program none for the receiver (ENOMEM, std::bad_alloc), that the process has as many
+    /// mappings as it may (ENOMEM), that a security module forbids mapping (EACCES), that another
+    /// thread closed the descriptor meanwhile. Then the socket has its ring: adopt() can still take
+    /// it.
     [[nodiscard]] static Receiver attach(int netlink_fd, const RingOptions& options = {});
 
     /// The same for a libnl socket. libnl's own receiving functions on it answer EBUSY from then
     /// on.
     [[nodiscard]] static Receiver attach(nl_sock* socket, const RingOptions& options = {});
+
+    /// Goes on with a ring that is under the socket already: after exec(), when the descriptor came
+    /// by SCM_RIGHTS, or when attach() threw after all. Begins where the other reader left off,
+    /// which must not read any more. What was lost right before the first record is not told again.
+    /// The descriptor stays yours, as for attach(). Some system calls; looks at each record that
+    /// waits.
+    /// Error ENODEV: there is no ring. EBADF, ENOTSOCK, EAFNOSUPPORT: no netlink socket. ENOMEM:
+    /// RLIMIT_AS, or no memory. EIO: another program that has the descriptor spoilt the ring's
+    /// page. EPROTO: as Receiver(Socket). The errors of Socket().
+    [[nodiscard]] static Receiver adopt(int netlink_fd, std::uint32_t watermark_bytes = 0);
 
     ~Receiver();
     Receiver(Receiver&&) noexcept;

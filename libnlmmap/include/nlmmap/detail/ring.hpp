@@ -81,6 +81,11 @@ class NLMMAP_EXPORT Ring {
     Ring& operator=(const Ring&) = delete;
     ~Ring();
 
+    // Goes on where somebody else left off; `newest` as for seq_before(). Walks over what waits, so
+    // that nothing but whole records is read afterwards. False: what begins there is no record.
+    // Before the first batch.
+    [[nodiscard]] bool resume(std::uint64_t newest) noexcept;
+
     // A batch begins: everything that is published now.
     [[nodiscard]] Place open() noexcept;
     // The batch is done with the record `at`, and the next one lies at or beyond the limit.
