@@ -12,8 +12,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <future>
 #include <set>
 #include <string>
 #include <thread>
@@ -325,6 +327,90 @@ TEST(AttachedDump, LeavesNothingBehindThatNobodyAsksFor) {
     })) << check.received()
         << " of " << behind.count;
     EXPECT_TRUE(answered);
+}
+
+// Datagrams to one port as long as this lives, up to so many more than were taken.
+class Beside {
+  public:
+    explicit Beside(std::uint32_t portid)
+        : sending_(std::async(std::launch::async, [this, portid] { send(portid); })) {}
+    ~Beside() { stop_ = true; }
+    Beside(const Beside&) = delete;
+    Beside& operator=(const Beside&) = delete;
+    void took_one() { ++taken_; }
+    std::uint64_t taken() const { return taken_; }
+
+  private:
+    static constexpr std::uint64_t kMost = 400;
+
+    void send(std::uint32_t portid) {
+        const RawSocket socket = family_socket(NLMMAP_SENDER_FAMILY);
+        const Bytes message = sent_message(0, 0, 64);
+        sockaddr_nl to{};
+        to.nl_family = AF_NETLINK;
+        to.nl_pid = portid;
+        std::uint64_t sent = 0;
+        while (!stop_) {
+            if (sent < taken_ + kMost &&
+                sendto(socket.fd(), message.data(), message.size(), MSG_DONTWAIT,
+                       reinterpret_cast<const sockaddr*>(&to), sizeof(to)) > 0) {
+                ++sent;
+            }
+        }
+    }
+
+    std::atomic<bool> stop_ = false;
+    std::atomic<std::uint64_t> taken_ = 0;
+    std::future<void> sending_;
+};
+
+// Somebody else's messages keep the work item looking at the queue while a dump is asked for, made
+// and over. One thread with recvmsg() is told of no error then, and may ask again when it has seen
+// the end.
+TEST(AttachedDump, EndsWithoutAnErrorThoughSomebodyServesMeanwhile) {
+    for (const std::uint32_t flags : {0U, std::uint32_t{NLMMAP_SENDER_AT_ONCE}}) {
+        SCOPED_TRACE(flags);
+        // So small that it is full now and then; in the buffer is always room for a part.
+        RawAttached attached(NLMMAP_SENDER_FAMILY, 1 << 15);
+        const int room = 1 << 22;
+        ASSERT_EQ(setsockopt(attached.socket.fd(), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)),
+                  0);
+        const Request request =
+            sender_dump({.messages = 100, .bytes = 96, .flags = flags, .min_dump_alloc = 16000});
+        Beside beside(attached.socket.portid());
+        std::size_t ends = 0;
+        std::size_t errors = 0;
+        const auto take = [&](const RawRecord& record) {
+            errors += (record.header.flags & NLMMAP_RECORD_ERROR) != 0 ? 1 : 0;
+            if (record.datagram.size() < sizeof(nlmsghdr)) {
+                return;
+            }
+            if (record.message()->nlmsg_type >= NLMMAP_SENDER_DATA) {
+                beside.took_one();
+                return;
+            }
+            Dump dump;
+            dump.take(record.datagram);
+            ends += dump.done ? 1 : 0;
+            for (const nlmsghdr& message : dump.messages) {
+                errors += message.nlmsg_type == NLMSG_ERROR ? 1 : 0;
+            }
+        };
+        const std::size_t rounds = patience() > 1 ? 50 : 2000;
+        for (std::size_t asked = 1; asked <= rounds && errors == 0 && !HasFailure(); ++asked) {
+            ask(attached.socket.fd(), request);
+            EXPECT_TRUE(eventually([&] {
+                while (const auto record = attached.ring.next()) {
+                    take(*record);
+                }
+                find_empty(attached);
+                return ends + errors >= asked;
+            })) << asked;
+        }
+        EXPECT_EQ(errors, 0U) << "after " << ends << " dumps, beside " << beside.taken();
+        EXPECT_GT(beside.taken(), 100U) << "nobody served meanwhile, so this tests nothing";
+        EXPECT_EQ(attached.ring.lost(), 0U);
+    }
 }
 
 TEST(AttachedDump, OfRtnetlinkIsTheSameAsByRecvmsg) {

@@ -338,7 +338,12 @@ static int nlmmap_attach_ask(struct nlmmap_attached *attached)
 	saved = override_creds(attached->nobody);
 	err = sock_recvmsg(attached->sock, &msg, MSG_PEEK | MSG_DONTWAIT);
 	revert_creds(saved);
-	if (err >= 0 || err == -EAGAIN)
+	if (err >= 0) {
+		/* See nlmmap_serve_forgets(). */
+		cmpxchg(&attached->sock->sk->sk_err, EINVAL, 0);
+		return 0;
+	}
+	if (err == -EAGAIN)
 		return 0;
 	if (err == -EACCES || err == -EPERM)
 		return err;

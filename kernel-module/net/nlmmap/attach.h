@@ -36,10 +36,12 @@ struct user_namespace;
  * @cred: as whom dumps go on, see nlmmap_attached_limit(); changes under
  *	@serving as well
  * @nobody: who may nothing
+ * @peeking: who lets netlink look at the queue; under @serving
  * @published: what who serves has netlink look at, in the ring already
  * @drops: what of sk_drops is in the ring's account
  * @overruns: times that the source said ENOBUFS since the accounts were closed
  * @error: an errno that recvmsg() would have told, to be told; 0: none
+ * @too_large: bytes of the first datagram that no ring of this size takes; 0: none
  * @compat: the last who sent was a 32-bit program
  * @busy: what is queued is for who serves; in line nothing is taken
  * @copying: a record is being filled without the lock
@@ -59,6 +61,7 @@ struct nlmmap_attached {
 	struct mutex serving;
 	struct work_struct work;
 	const struct cred *nobody;
+	const struct task_struct *peeking;
 
 	/* Interrupts off; see drain.c. Guards all that follows. */
 	spinlock_t lock;
@@ -68,6 +71,7 @@ struct nlmmap_attached {
 	u32 drops;
 	u32 overruns;
 	int error;
+	u32 too_large;
 	bool compat;
 	bool busy;
 	bool copying;

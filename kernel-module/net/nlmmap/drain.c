@@ -37,7 +37,11 @@
 #include "drain.h"
 #include "fill.h"
 #include "override.h"
+#include "serve.h"
 #include "socket.h"
+
+/* How many of those in sendmsg() are looked at, with interrupts off. */
+#define NLMMAP_SENDING_LOOKS	32
 
 static struct workqueue_struct *nlmmap_drain_queue;
 
@@ -128,16 +132,20 @@ void nlmmap_drain_queue_work(struct nlmmap_attached *attached)
 		queue_work(nlmmap_drain_queue, &attached->work);
 }
 
-/* Is @current in this socket's sendmsg(), and not just interrupted there? */
+/* Is @current in this socket's sendmsg(), and not just interrupted there? Where
+ * more are than one may look at with interrupts off, it may be: no answer is
+ * missed, and what is none is served as well.
+ */
 static bool nlmmap_attached_is_sending(const struct nlmmap_attached *attached)
 {
 	const struct nlmmap_sending *sending;
+	u32 left = NLMMAP_SENDING_LOOKS;
 
 	lockdep_assert_held(&attached->lock);
 	if (!in_task())
 		return false;
 	list_for_each_entry(sending, &attached->sending, node)
-		if (sending->task == current)
+		if (sending->task == current || !--left)
 			return true;
 	return false;
 }
@@ -298,6 +306,8 @@ static void nlmmap_drain_error_report(struct sock *sk)
 	rcu_read_lock();
 	attached = nlmmap_attached_find(sk);
 	if (likely(attached)) {
+		if (nlmmap_serve_forgets(attached))
+			goto out;
 		spin_lock_irqsave(&attached->lock, flags);
 		/* What comes next is kept behind the place of the loss. */
 		WRITE_ONCE(attached->busy, true);
@@ -312,6 +322,7 @@ static void nlmmap_drain_error_report(struct sock *sk)
 	} else {
 		nlmmap_base_error_report(sk);
 	}
+out:
 	rcu_read_unlock();
 }
 

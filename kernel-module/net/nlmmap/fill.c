@@ -7,14 +7,13 @@
  * while @copying, who serves. The ring's own lock is taken for a record's
  * beginning and its end, because readers poll meanwhile; not for the copy.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/netlink.h>
 #include <linux/skbuff.h>
 #include <linux/uidgid.h>
 #include <net/sock.h>
 
 #include "attach.h"
+#include "drain.h"
 #include "fill.h"
 #include "socket.h"
 
@@ -136,9 +135,11 @@ static void nlmmap_fill_too_large(struct nlmmap_attached *attached, u32 len)
 	atomic_inc(&sk->sk_drops);
 	WRITE_ONCE(attached->drops, attached->drops + 1);
 	nlmmap_fill_lose(attached, 1);
-	pr_warn_once("a datagram of %u bytes (netlink protocol %d, port %u) was lost: it takes more than half of its ring of %llu bytes\n",
-		     len, sk->sk_protocol, attached->socket->portid,
-		     attached->socket->rx.data_bytes);
+	/* The sender may hold anything: a console has to wait. */
+	if (!attached->too_large) {
+		WRITE_ONCE(attached->too_large, len);
+		nlmmap_drain_queue_work(attached);
+	}
 }
 
 /* Fills in what the header says besides, and the datagram. */

@@ -14,6 +14,8 @@
  *
  * Locks: see drain.c.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/cred.h>
 #include <linux/netlink.h>
 #include <linux/sched.h>
@@ -63,13 +65,33 @@ static int nlmmap_serve_peek(struct nlmmap_attached *attached)
 	/* A dump's parts have to go into the ring. */
 	bytes = min_t(u64, NLMMAP_PEEK_BYTES, ring->data_bytes / 2 - ring->header_bytes);
 	iov_iter_discard(&msg.msg_iter, ITER_DEST, bytes);
+	WRITE_ONCE(attached->peeking, current);
 	err = nlmmap_base_recvmsg(attached->sock, &msg, bytes, flags);
+	WRITE_ONCE(attached->peeking, NULL);
 	if (err < 0 && err != -EAGAIN && err != -ENOBUFS) {
 		spin_lock_irq(&attached->lock);
 		attached->error = -err;
 		spin_unlock_irq(&attached->lock);
 	}
 	return err;
+}
+
+/**
+ * nlmmap_serve_forgets - take an error that nobody is to be told
+ * @attached: not released
+ *
+ * A look finds a dump under way, waits for who makes its first part, which is
+ * its last one, and then netlink knows of no dump: -EINVAL. A program in one
+ * thread never sees that, because its sendmsg() makes that part before its
+ * recvmsg() looks.
+ *
+ * Context: any; in sk_error_report.
+ * Return: true if it was that.
+ */
+bool nlmmap_serve_forgets(const struct nlmmap_attached *attached)
+{
+	return in_task() && READ_ONCE(attached->peeking) == current &&
+	       cmpxchg(&attached->socket->sk->sk_err, EINVAL, 0) == EINVAL;
 }
 
 /* The queue may be empty: lets netlink see that, and closes the accounts. */
@@ -198,6 +220,7 @@ void nlmmap_serve(struct nlmmap_attached *attached)
 	enum nlmmap_served served = NLMMAP_SERVED_MORE;
 	const struct cred *cred, *saved;
 	u32 rounds = NLMMAP_SERVE_ROUNDS;
+	u32 too_large;
 
 	mutex_lock(&attached->serving);
 	spin_lock_irq(&attached->lock);
@@ -212,6 +235,11 @@ void nlmmap_serve(struct nlmmap_attached *attached)
 	revert_creds(saved);
 	mutex_unlock(&attached->serving);
 	put_cred(cred);
+	too_large = READ_ONCE(attached->too_large);
+	if (unlikely(too_large))
+		pr_warn_once("a datagram of %u bytes (netlink protocol %d, port %u) was lost: it takes more than half of its ring of %llu bytes\n",
+			     too_large, attached->sock->sk->sk_protocol,
+			     attached->socket->portid, attached->socket->rx.data_bytes);
 	if (served == NLMMAP_SERVED_MORE) {
 		spin_lock_irq(&attached->lock);
 		nlmmap_drain_queue_work(attached);

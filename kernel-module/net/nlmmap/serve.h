@@ -11,6 +11,7 @@ struct nlmmap_attached;
 struct work_struct;
 
 void nlmmap_serve(struct nlmmap_attached *attached);
+bool nlmmap_serve_forgets(const struct nlmmap_attached *attached);
 void nlmmap_serve_work(struct work_struct *work);
 
 #endif /* _NLMMAP_SERVE_H */

@@ -82,6 +82,8 @@ static int sender_dump(struct sk_buff *skb, struct netlink_callback *cb)
 		nlmsg_end(skb, nlh);
 	}
 	cb->args[0] = number;
+	if (asked->flags & NLMMAP_SENDER_AT_ONCE && number == asked->messages)
+		return 0;
 	return skb->len;
 }
 

@@ -82,12 +82,14 @@ struct nlmmap_sender_sent {
 #define NLMMAP_SENDER_CHANGING		0x2
 /* Every other part, the first one to begin with, is an empty datagram. */
 #define NLMMAP_SENDER_EMPTY_PARTS	0x4
+/* The part with the last message has the end in it, too. */
+#define NLMMAP_SENDER_AT_ONCE		0x8
 
 /**
  * struct nlmmap_sender_dump - NLMMAP_SENDER_DUMP
  * @messages: how many
  * @bytes: of each, the struct nlmsghdr not counted: 16 or more, a multiple of 8
- * @flags: NLMMAP_SENDER_NO_MULTI, NLMMAP_SENDER_CHANGING, NLMMAP_SENDER_EMPTY_PARTS
+ * @flags: NLMMAP_SENDER_NO_MULTI, NLMMAP_SENDER_CHANGING and so on
  * @min_dump_alloc: of the dump's buffers; 0: the core's default
  */
 struct nlmmap_sender_dump {
