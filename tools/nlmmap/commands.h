@@ -38,13 +38,6 @@ struct WatchOptions {
     bool json = false;
 };
 
-struct RecordOptions {
-    std::string file;  // "-": standard output
-    std::vector<std::string> groups = {"route"};
-    std::size_t ring_bytes = std::size_t{4} << 20;
-    std::optional<std::uint64_t> count;
-};
-
 struct StatOptions {
     std::optional<std::chrono::duration<double>> interval;
     std::optional<std::uint64_t> count;
@@ -56,7 +49,6 @@ int list(const ListOptions& options, Output& output);
 int watch(const WatchOptions& options, Output& output, StopSignal& stop);
 // The same for groups of other families.
 int watch_attached(const WatchOptions& options, Output& output, StopSignal& stop);
-int record(const RecordOptions& options, StopSignal& stop);
 int stat(const StatOptions& options, Output& output, StopSignal& stop);
 
 }  // namespace nlmmap::tool

@@ -16,6 +16,8 @@
 #include "tools/nlmmap/arguments.h"
 #include "tools/nlmmap/commands.h"
 #include "tools/nlmmap/output.h"
+#include "tools/nlmmap/record_options.h"
+#include "tools/nlmmap/recorder.h"
 #include "tools/nlmmap/run.h"
 #include "tools/nlmmap/stop.h"
 #include "tools/nlmmap/text.h"
@@ -67,17 +69,6 @@ Examples:
   nlmmap watch --hex --count 1 process_events
   sudo nlmmap watch route:link,ipv4-ifaddr
   sudo nlmmap watch netfilter:conntrack-new genl:nlctrl)";
-
-constexpr const char* kRecordFooter =
-    R"(GROUP is FAMILY:GROUP[,GROUP]... as for `nlmmap watch`, or FAMILY alone for all its groups
-that have names; `route` if none is said. The file is pcap, link type NETLINK (253), with
-nanoseconds: Wireshark and tshark read it. A packet is one datagram. What was lost is told on
-standard error, in its place. Ends with Ctrl-C, and whatever came until then is in the file.
-
-Examples:
-  sudo nlmmap record -w route.pcap
-  sudo nlmmap record -w links.pcap -c 100 route:link,ipv4-ifaddr
-  sudo nlmmap record -w - netfilter:conntrack-new | tshark -r -)";
 
 constexpr const char* kStatFooter =
     R"(MESSAGES counts the records meant for a ring, LOST those that found it full;
@@ -157,21 +148,7 @@ int run(int argc, char** argv) {
     RecordOptions record_options;
     CLI::App* record_command =
         app.add_subcommand("record", "Write messages of the kernel's families to a pcap file");
-    record_command->add_option("GROUP", record_options.groups,
-                               "What to record; `route` if not said");
-    record_command
-        ->add_option("-w,--write", record_options.file, "The file; `-` is standard output")
-        ->required()
-        ->option_text("FILE");
-    record_command->add_option("-c,--count", record_options.count, "End after this many packets")
-        ->check(positive_count())
-        ->option_text("N");
-    record_command
-        ->add_option("--ring-bytes", record_options.ring_bytes,
-                     "Size of each ring, a power of two; 4M if not said")
-        ->transform(size_up_to())
-        ->option_text("SIZE");
-    record_command->footer(kRecordFooter);
+    add_record_options(*record_command, record_options);
 
     StatOptions stat_options;
     double interval_seconds = 0;
@@ -204,13 +181,13 @@ int run(int argc, char** argv) {
     }
     if (interval->count() != 0)
         stat_options.interval = std::chrono::duration<double>(interval_seconds);
+    if (record_command->parsed()) become_recorder(record_options);
 
     StopSignal stop;
     Output output(STDOUT_FILENO, StopSignal::flag());
     int status = kSuccess;
     if (list_command->parsed()) status = list(list_options, output);
     if (watch_command->parsed()) status = watch(watch_options, output, stop);
-    if (record_command->parsed()) status = record(record_options, stop);
     if (stat_command->parsed()) status = stat(stat_options, output, stop);
     output.flush();
     return status;

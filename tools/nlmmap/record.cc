@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// nlmmap record: what other families say, into a capture file.
+#include "tools/nlmmap/record.h"
+
 #include <fmt/format.h>
 
 #include <chrono>
@@ -13,9 +14,9 @@
 #include "tools/nlmmap/attached.h"
 #include "tools/nlmmap/capture.h"
 #include "tools/nlmmap/clock.h"
-#include "tools/nlmmap/commands.h"
 #include "tools/nlmmap/losses.h"
 #include "tools/nlmmap/netlink_groups.h"
+#include "tools/nlmmap/output.h"
 
 namespace nlmmap::tool {
 namespace {
@@ -100,7 +101,7 @@ class Recording {
 
 }  // namespace
 
-int record(const RecordOptions& options, StopSignal& stop) {
+void record(const RecordOptions& options, StopSignal& stop) {
     Recording recording(options, stop);
     try {
         recording.run();
@@ -109,7 +110,6 @@ int record(const RecordOptions& options, StopSignal& stop) {
         throw;
     }
     recording.summary();
-    return kSuccess;
 }
 
 }  // namespace nlmmap::tool
