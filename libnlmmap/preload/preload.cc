@@ -164,9 +164,9 @@ void attach_if_possible(int fd) {
     if (::nlmmap_attach(fd, wishes().ring_bytes) != 0) {
         std::array<char, 512> why{};
         std::strncpy(why.data(), ::nlmmap_error(), why.size() - 1);
-        // The kernel may have made a ring all the same.
-        const bool adopted = ::nlmmap_adopt(fd) == 0;
-        const bool has_none = errno != ENOMEM && errno != EAGAIN && errno != EACCES;
+        // The kernel may have made a ring all the same, and another thread found it.
+        const bool adopted = ::nlmmap_adopt(fd) == 0 || ::nlmmap_is_attached(fd) != 0;
+        const bool has_none = errno != ENOMEM && errno != EACCES;
         if (!adopted && !wishes().quiet)
             complain(fd, has_none ? "stays without a ring" : "has a ring that cannot be mapped",
                      why.data());
@@ -405,8 +405,19 @@ ssize_t __read_chk(int fd, void* buffer, size_t bytes, size_t room) {
 }
 
 int close(int fd) {
-    if (inside == 0) closed(fd);
-    return real_close(fd);
+    if (inside != 0) return real_close(fd);
+    const std::atomic<Kind>* const place = kind_of(fd);
+    const bool was_netlink =
+        place != nullptr && place->load(std::memory_order_relaxed) != Kind::other;
+    closed(fd);
+    const int result = real_close(fd);
+    // Another thread may have got its ring between the two.
+    if (was_netlink && detail::is_perhaps_registered(fd) && is_owner()) {
+        const int saved = errno;
+        detail::forget_stale(fd);
+        errno = saved;
+    }
+    return result;
 }
 
 int close_range(unsigned first, unsigned last, int flags) noexcept {

@@ -83,6 +83,9 @@ class Registry {
     std::deque<Attached> all_;       // addresses stay
 };
 
+// Rings that are being made, each of which may be registered at any moment.
+constinit std::atomic<unsigned> vacancies{0};
+
 // Never destroyed: threads may still receive while the program ends.
 Registry& registry() {
     static Registry* const made = [] {
@@ -91,8 +94,11 @@ Registry& registry() {
                          [] {
                              // The mappings stayed with the parent; so did its other threads, and
                              // what they held is never let go of.
-                             for (Attached& attached : registry().all())
+                             for (Attached& attached : registry().all()) {
                                  if (attached.is_mapped) attached.options.fetch_or(kAway);
+                                 attached.is_reserved = false;
+                             }
+                             vacancies = 0;
                              registry().lock.unlock();
                          });
         return fresh;
@@ -188,23 +194,32 @@ class Vacancy {
         if (entry_->load() != nullptr) throw is_read_already();
         attached_ = &all.find_free();
         attached_->is_reserved = true;
+        ++vacancies;
     }
     Vacancy(const Vacancy&) = delete;
     Vacancy& operator=(const Vacancy&) = delete;
     ~Vacancy() {
         const std::lock_guard lock(registry().lock);
         attached_->is_reserved = false;
+        --vacancies;
     }
 
-    // Registers the descriptor. A child that was forked since the place was taken knows nothing of
-    // the ring, as one that is started by exec().
-    void fill(Mapping& mapping, const SocketInfo& info);
+    // Registers the descriptor; false if another thread did, which adopted the ring as soon as it
+    // was there. A child that was forked since the place was taken knows nothing of the ring, as
+    // one that is started by exec().
+    [[nodiscard]] bool fill(Mapping& mapping, const SocketInfo& info);
 
-  private:
     [[nodiscard]] Error is_read_already() const {
         return Error(EBUSY, operation_, {}, "this process reads it from a ring already");
     }
 
+  private:
+    // Is the number still the file's that it was at first?
+    [[nodiscard]] bool is_same_file() const noexcept {
+        struct stat file{};
+        return ::fstat(fd_, &file) == 0 && file.st_dev == file_.st_dev &&
+               file.st_ino == file_.st_ino;
+    }
     int fd_;
     const std::string& operation_;
     struct stat file_{};
@@ -212,17 +227,20 @@ class Vacancy {
     Attached* attached_ = nullptr;
 };
 
-void Vacancy::fill(Mapping& mapping, const SocketInfo& info) {
+bool Vacancy::fill(Mapping& mapping, const SocketInfo& info) {
     const Pages pages = mapping.pages();
     check_producer(*pages.producer, info.rx_bytes, operation_);
-    struct stat file{};
-    if (::fstat(fd_, &file) != 0 || file.st_dev != file_.st_dev || file.st_ino != file_.st_ino)
-        throw Error(EBADF, operation_, {}, "it was closed meanwhile");
     const std::uint32_t options = ask_for_options(fd_) | ask_for_all_nsid(fd_);
 
     const std::lock_guard lock(registry().lock);
-    // By another thread, which adopted the ring as soon as it was there.
-    if (entry_->load() != nullptr) throw is_read_already();
+    // Whoever closes it from here on finds it registered, or finds this Vacancy and waits for the
+    // lock: see forget_stale().
+    if (!is_same_file()) throw Error(EBADF, operation_, {}, "it was closed meanwhile");
+    if (const Attached* const other = entry_->load()) {
+        if (other->device == file_.st_dev && other->inode == file_.st_ino) return false;
+        // Of a file that had the number in between.
+        unregister(*entry_);
+    }
     Attached& attached = *attached_;
     attached.data_bytes = info.rx_bytes;
     take_over(attached, mapping);
@@ -240,6 +258,7 @@ void Vacancy::fill(Mapping& mapping, const SocketInfo& info) {
     attached.is_registered = true;
     attached.users.fetch_add(1);
     entry_->store(&attached);
+    return true;
 }
 
 }  // namespace
@@ -275,7 +294,8 @@ void attach(int fd, const RingOptions& options) {
     Vacancy vacancy(fd, operation);
     Mapping mapping;
     const SocketInfo info = attach_ring(fd, options, NLMMAP_FEATURE_WAIT, mapping, operation);
-    vacancy.fill(mapping, info);
+    // Whoever registered it: it is read from the ring.
+    static_cast<void>(vacancy.fill(mapping, info));
 }
 
 void adopt(int fd) {
@@ -283,7 +303,7 @@ void adopt(int fd) {
     Vacancy vacancy(fd, operation);
     Mapping mapping;
     const SocketInfo info = adopt_ring(fd, NLMMAP_FEATURE_WAIT, mapping, operation);
-    vacancy.fill(mapping, info);
+    if (!vacancy.fill(mapping, info)) throw vacancy.is_read_already();
 }
 
 void alias(int from, int to) noexcept {
@@ -311,12 +331,18 @@ void forget(int fd) noexcept {
     unregister(*entry);
 }
 
+bool is_perhaps_registered(int fd) noexcept {
+    // In this order: where no ring is being made any more, the one that was is registered.
+    return vacancies.load() != 0 || is_attached(fd);
+}
+
 void forget_stale(int fd) noexcept {
-    Entry* const entry = find_entry(fd);
-    if (entry == nullptr || entry->load() == nullptr) return;
+    // One that begins to be made from here on finds a number that was closed before to be closed.
+    if (!is_perhaps_registered(fd)) return;
     Registry& all = registry();
     const std::lock_guard lock(all.lock);
-    const Attached* const attached = entry->load();
+    Entry* const entry = find_entry(fd);
+    const Attached* const attached = entry != nullptr ? entry->load() : nullptr;
     if (attached != nullptr && is_stale(fd, *attached)) unregister(*entry);
 }
 

@@ -123,9 +123,11 @@ void adopt(int fd);
 void alias(int from, int to) noexcept;
 // The number is closed, or is going to be.
 void forget(int fd) noexcept;
-// The same if it is another file by now, which who receives found: another thread may have attached
-// the new one meanwhile.
+// The same if it is another file by now, or none, which who receives found, or who closed it:
+// another thread may have attached the number meanwhile. Changes errno.
 void forget_stale(int fd) noexcept;
+// False if there is nothing to forget, though another thread may attach right now. No lock.
+[[nodiscard]] bool is_perhaps_registered(int fd) noexcept;
 // The same for all numbers from the first to the last.
 void forget_range(unsigned first, unsigned last) noexcept;
 // Is it another file by now? Numbers may be closed without a word.

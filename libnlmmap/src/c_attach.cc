@@ -3,7 +3,6 @@
 #include <nlmmap/nlmmap.h>
 #include <sys/socket.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -96,7 +95,12 @@ int nlmmap_setsockopt(int fd, int level, int option, const void* value, socklen_
 
 int nlmmap_close(int fd) {
     nlmmap::detail::forget(fd);
-    return plain.close(fd);
+    const int result = plain.close(fd);
+    const int errnum = errno;
+    // Another thread may have attached it between the two.
+    nlmmap::detail::forget_stale(fd);
+    errno = errnum;
+    return result;
 }
 
 int nlmmap_next(int fd, nlmmap_datagram* datagram) {
@@ -117,11 +121,11 @@ int nlmmap_next(int fd, nlmmap_datagram* datagram) {
     }
     const std::byte* const at = attached.pages.data + (attached.cursor & (attached.data_bytes - 1));
     const auto& record = *reinterpret_cast<const nlmmap_record*>(at);
-    // Once: another holder of the descriptor may have given it back, and the kernel be writing
-    // here.
-    const std::uint32_t len = std::atomic_ref(const_cast<__u32&>(record.len)).load();
-    if (len > attached.data_bytes / 2 ||
-        nlmmap::detail::bytes_of(attached, len) > published - attached.cursor)
+    const std::uint32_t len = nlmmap::detail::length_of(record);
+    const std::uint64_t waiting = published - attached.cursor;
+    // The position may be what a neighbour wrote there, also one that the kernel has not reached.
+    if (waiting > attached.data_bytes || len > attached.data_bytes / 2 ||
+        nlmmap::detail::bytes_of(attached, len) > waiting)
         return answer(EIO);
     const std::byte* const data = at + attached.header_bytes;
     *datagram = {};

@@ -142,7 +142,7 @@ inline void put_address(const Origin& origin, void* name, socklen_t& name_bytes)
     if (position == nlmmap::detail::load_acquire(attached.pages.producer->position)) return false;
     const std::byte* const at = attached.pages.data + (position & (attached.data_bytes - 1));
     const auto& record = *reinterpret_cast<const nlmmap_record*>(at);
-    const std::uint32_t len = record.len;
+    const std::uint32_t len = nlmmap::detail::length_of(record);
     const Origin origin{.options = attached.options.load(std::memory_order_relaxed),
                         .portid = record.portid,
                         .group = record.group,

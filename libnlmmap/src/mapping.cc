@@ -26,6 +26,8 @@ int Mapping::reserve(std::size_t data_bytes) noexcept {
     // After mlockall(MCL_FUTURE) it counts as locked, and the ring that takes its place would be
     // counted besides it.
     ::munlock(at, bytes);
+    // As the ring itself, which is no child's: nobody would unmap them there.
+    ::madvise(at, bytes, MADV_DONTFORK);
     at_ = static_cast<std::byte*>(at);
     data_bytes_ = data_bytes;
     return 0;

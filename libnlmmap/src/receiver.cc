@@ -30,7 +30,7 @@ class SocketBackend final : public Backend {
     SocketBackend(Socket socket, std::size_t data_bytes, const std::string& operation)
         : socket_(std::move(socket)) {
         if (const int errnum = mapping_.map(socket_.fd(), data_bytes))
-            throw Error(errnum, operation + ": mmap");
+            throw detail::mapping_error(errnum, operation + ": mmap", data_bytes);
     }
 
     [[nodiscard]] detail::Pages pages() const noexcept { return mapping_.pages(); }

@@ -137,14 +137,31 @@ void request_own_ring(Socket& socket, const RingOptions& options, const std::str
         [&](int errnum) { return setup_advice(errnum, options.ring_bytes); }, operation);
 }
 
+Error mapping_error(int errnum, const std::string& operation, std::size_t ring_bytes) {
+    if (errnum == EAGAIN) {
+        std::string advice =
+            "after mlockall() the ring's addresses, twice its size, are locked "
+            "memory as well: " +
+            in_kib(2 * charged_bytes(ring_bytes));
+        rlimit limit{};
+        if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+            advice += ", where the process may have " + in_kib(limit.rlim_cur) +
+                      " in all (RLIMIT_MEMLOCK)";
+        return Error(ENOMEM, operation, {}, advice);
+    }
+    if (errnum == ENOMEM)
+        return Error(errnum, operation, {},
+                     "the ring takes twice its size of addresses: RLIMIT_AS (`ulimit -v`) may be "
+                     "too little");
+    return Error(errnum, operation);
+}
+
 SocketInfo attach_ring(int fd, const RingOptions& options, std::uint64_t features, Mapping& mapping,
                        const std::string& operation) {
     if (fd < 0) throw Error(EBADF, operation);
     if (is_usable(options.ring_bytes)) {
         if (const int errnum = mapping.reserve(options.ring_bytes))
-            throw Error(errnum, operation + ": reserve its addresses", {},
-                        "the ring takes twice its size of them: RLIMIT_AS (`ulimit -v`) may be "
-                        "too little");
+            throw mapping_error(errnum, operation + ": reserve its addresses", options.ring_bytes);
     }
     const auto advice = [&](int errnum) { return attach_advice(errnum, options.ring_bytes); };
     // Only the requests go over it: what was made stays with the other socket.
@@ -154,7 +171,7 @@ SocketInfo attach_ring(int fd, const RingOptions& options, std::uint64_t feature
     request.put_u32(NLMMAP_A_FD, static_cast<std::uint32_t>(fd));
     SocketInfo info = run_setup(request, control.get(), options, advice, operation);
     if (const int errnum = mapping.map(fd, info.rx_bytes))
-        throw Error(errnum, operation + ": mmap", {},
+        throw Error(errnum == EAGAIN ? ENOMEM : errnum, operation + ": mmap", {},
                     "the socket has its ring all the same, and recvmsg() answers EBUSY: adopt the "
                     "ring when that may work, or close the socket");
     return info;
@@ -173,7 +190,7 @@ SocketInfo adopt_ring(int fd, std::uint64_t features, Mapping& mapping,
     check_abi(info, operation);
     check_features(info, features, operation);
     if (const int errnum = mapping.map(fd, info.rx_bytes))
-        throw Error(errnum, operation + ": mmap");
+        throw mapping_error(errnum, operation + ": mmap", info.rx_bytes);
     return info;
 }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <nlmmap/detail/ring.hpp>
+#include <nlmmap/error.hpp>
 #include <nlmmap/receiver.hpp>
 #include <nlmmap/socket.hpp>
 #include <string>
@@ -17,6 +18,9 @@ namespace nlmmap::detail {
 
 // A ring of the socket's own. Throws Error, as does everything here.
 void request_own_ring(Socket& socket, const RingOptions& options, const std::string& operation);
+
+// Why a ring cannot be mapped, of what Mapping's functions answered, in words of its own.
+[[nodiscard]] Error mapping_error(int errnum, const std::string& operation, std::size_t ring_bytes);
 
 // A ring under another family's socket, mapped; what the module says about it. `features` are the
 // NLMMAP_FEATURE_* without which it were of no use. An attach cannot be taken back, so everything

@@ -23,7 +23,7 @@ Closer look_closer(Attached& attached, std::uint64_t position,
     const bool is_loss = (flags & (NLMMAP_RECORD_LOST | NLMMAP_RECORD_LOST_UNKNOWN)) != 0;
     const bool is_error = (flags & NLMMAP_RECORD_ERROR) != 0;
     const bool is_empty = stands_for_none(record);
-    const std::uint32_t len = record.len;
+    const std::uint32_t len = length_of(record);
     const std::uint64_t seq = record.seq;
     // Another reader may have taken it, and the kernel have written here, before that was read.
     if (!is_position(attached, position)) return {.then = Closer::Then::look_again, .errnum = 0};

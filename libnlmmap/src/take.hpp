@@ -70,6 +70,12 @@ inline bool is_position(Attached& attached, std::uint64_t position) noexcept {
     return advance(attached, position, position);
 }
 
+// Read once: what was tested is what is used, though another holder of the descriptor may have
+// given the record back, and the kernel be writing there.
+inline std::uint32_t length_of(const nlmmap_record& record) noexcept {
+    return std::atomic_ref<__u32>(const_cast<__u32&>(record.len)).load(std::memory_order_relaxed);
+}
+
 inline std::uint64_t bytes_of(const Attached& attached, std::uint32_t len) noexcept {
     return (std::uint64_t{attached.header_bytes} + len + 7) & ~std::uint64_t{7};
 }
@@ -105,7 +111,7 @@ inline int take(Attached& attached, int fd, int flags, Origin& origin, Copy&& co
         }
         const std::byte* const at = attached.pages.data + (position & (attached.data_bytes - 1));
         const auto& record = *reinterpret_cast<const nlmmap_record*>(at);
-        const std::uint32_t len = record.len;
+        const std::uint32_t len = length_of(record);
         if (len > attached.data_bytes / 2) [[unlikely]] {
             // Another reader took it meanwhile, and the kernel is writing here already; or somebody
             // who maps the page wrote there what is no position.

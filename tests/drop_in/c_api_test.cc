@@ -92,19 +92,20 @@ TEST(CInterface, NothingOfABurstIsLost) {
     });
 }
 
-// Small enough that most of a thousand messages find no room.
-constexpr std::size_t kSmallRing = 1 << 14;
-constexpr int kSmallBuffer = 1 << 14;
+// Small enough that most of so many messages find no room.
+constexpr std::size_t kSmallRing = 1 << 13;
+constexpr int kSmallBuffer = 1 << 13;
+constexpr std::uint32_t kTooMany = 200;
 
 TEST(CInterface, ALossIsEnobufsOnceAtItsPlace) {
     in_new_network([] {
         const Listener listener(kSmallRing, kSmallBuffer);
         Addresses addresses;
         std::uint32_t number = 0;
-        for (std::uint32_t round = 0; round < fewer(5); ++round) {
+        for (std::uint32_t round = 0; round < 1 + fewer(3); ++round) {
             const std::uint32_t first = number;
-            addresses.add(number, 1000);
-            number += 1000;
+            addresses.add(number, kTooMany);
+            number += kTooMany;
             std::uint32_t received = 0;
             std::uint32_t enobufs = 0;
             EXPECT_TRUE(guest::eventually([&] {
@@ -126,7 +127,7 @@ TEST(CInterface, ALossIsEnobufsOnceAtItsPlace) {
             }));
             EXPECT_EQ(enobufs, 1U);
             EXPECT_GT(received, 10U);
-            EXPECT_LT(received, 1000U);
+            EXPECT_LT(received, kTooMany);
             addresses.add(number, 20);
             expect_addresses(listener.fd(), number, 20);
             number += 20;
@@ -138,16 +139,16 @@ TEST(CInterface, ALossIsToldOnceAlsoWhenLookedAt) {
     in_new_network([] {
         const Listener listener(kSmallRing, kSmallBuffer);
         Addresses addresses;
-        addresses.add(0, 1000);
+        addresses.add(0, kTooMany);
         ASSERT_TRUE(guest::eventually([&] {
             while (next_address(listener.fd()) >= 0) {
             }
             return errno == ENOBUFS;
         }));
-        addresses.add(1000, 1);
-        EXPECT_EQ(next_address(listener.fd(), MSG_DONTWAIT | MSG_PEEK), 1000) << errno;
-        EXPECT_EQ(next_address(listener.fd(), MSG_DONTWAIT | MSG_PEEK), 1000) << errno;
-        expect_addresses(listener.fd(), 1000, 1);
+        addresses.add(kTooMany, 1);
+        EXPECT_EQ(next_address(listener.fd(), MSG_DONTWAIT | MSG_PEEK), kTooMany) << errno;
+        EXPECT_EQ(next_address(listener.fd(), MSG_DONTWAIT | MSG_PEEK), kTooMany) << errno;
+        expect_addresses(listener.fd(), kTooMany, 1);
     });
 }
 
@@ -158,14 +159,14 @@ TEST(CInterface, UnderNoEnobufsALossIsSilent) {
         ASSERT_EQ(
             nlmmap_setsockopt(listener.fd(), SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof(on)), 0);
         Addresses addresses;
-        addresses.add(0, 1000);
+        addresses.add(0, kTooMany);
         std::uint32_t received = 0;
         while (next_address(listener.fd()) >= 0) ++received;
         EXPECT_EQ(errno, EAGAIN);
         EXPECT_GT(received, 10U);
-        EXPECT_LT(received, 1000U);
-        addresses.add(1000, 20);
-        expect_addresses(listener.fd(), 1000, 20);
+        EXPECT_LT(received, kTooMany);
+        addresses.add(kTooMany, 20);
+        expect_addresses(listener.fd(), kTooMany, 20);
     });
 }
 
@@ -281,10 +282,12 @@ TEST(CInterface, ANumberThatWasClosedAndUsedAgainIsTheNewSocket) {
 TEST(CInterface, ManyDescriptorsHaveRingsAtOnceAndOneAfterTheOther) {
     in_new_network([] {
         Addresses addresses;
+        const std::uint32_t count = 5 + fewer(40);
         for (std::uint32_t round = 0; round < 3; ++round) {
             std::vector<std::unique_ptr<Listener>> listeners;
-            listeners.reserve(40);
-            for (int i = 0; i < 40; ++i) listeners.push_back(std::make_unique<Listener>(1 << 13));
+            listeners.reserve(count);
+            for (std::uint32_t i = 0; i < count; ++i)
+                listeners.push_back(std::make_unique<Listener>(1 << 13));
             addresses.add(round * 2, 2);
             for (const auto& listener : listeners) expect_addresses(listener->fd(), round * 2, 2);
         }
@@ -294,10 +297,10 @@ TEST(CInterface, ManyDescriptorsHaveRingsAtOnceAndOneAfterTheOther) {
 TEST(CInterface, ClosingWhileAnotherThreadReceivesHarmsNobody) {
     in_new_network([] {
         Addresses addresses;
-        for (std::uint32_t round = 0; round < 20; ++round) {
+        for (std::uint32_t round = 0; round < 5 + fewer(20); ++round) {
             auto listener = std::make_unique<Listener>(1 << 16);
             const int fd = listener->fd();
-            addresses.add(round * 50, 50);
+            addresses.add(round * 20, 20);
             std::atomic<bool> over = false;
             std::thread reader([&] {
                 while (!over) next_address(fd);
@@ -417,13 +420,13 @@ TEST(CInterface, ReceivingMakesNoSystemCallWhileThereAreMessages) {
 
 TEST(CInterface, MessagesAreReadInPlace) {
     in_new_network([] {
-        const Listener listener(1 << 16);
+        const Listener listener(1 << 13);
         Addresses addresses;
         std::uint32_t number = 0;
         // Some times around the ring.
-        for (int round = 0; round < 20; ++round) {
-            addresses.add(number, 100);
-            for (std::uint32_t i = 0; i < 100; ++i) {
+        for (int round = 0; round < 10; ++round) {
+            addresses.add(number, 40);
+            for (std::uint32_t i = 0; i < 40; ++i) {
                 nlmmap_datagram datagram;
                 ASSERT_EQ(nlmmap_next(listener.fd(), &datagram), 1);
                 EXPECT_EQ(reinterpret_cast<std::uintptr_t>(datagram.data) % 8, 0U);
@@ -458,7 +461,7 @@ TEST(CInterface, LossesAreCountedInPlace) {
     in_new_network([] {
         const Listener listener(kSmallRing, kSmallBuffer);
         Addresses addresses;
-        addresses.add(0, 1000);
+        addresses.add(0, kTooMany);
         std::uint64_t received = 0;
         std::uint64_t lost = 0;
         EXPECT_TRUE(guest::eventually([&] {
@@ -475,10 +478,10 @@ TEST(CInterface, LossesAreCountedInPlace) {
             nlmmap_release(listener.fd());
             pollfd readable{.fd = listener.fd(), .events = POLLIN, .revents = 0};
             poll(&readable, 1, 0);
-            return received + lost >= 1000;
+            return received + lost >= kTooMany;
         })) << received
             << " and " << lost << " lost";
-        EXPECT_EQ(received + lost, 1000U);
+        EXPECT_EQ(received + lost, kTooMany);
         EXPECT_GT(lost, 0U);
     });
 }

@@ -151,7 +151,7 @@ class Differential : public testing::Test {
         for (int step = 0; step < steps && !HasFailure(); ++step) {
             if (step % 3 == 0) send();
             if (random() % 8 == 0) change_options(pair);
-            received += pair.receive(any_call(random, random() % 16 == 0), where(step)) ? 1 : 0;
+            received += pair.receive(any_call(random, random() % 32 == 0), where(step)) ? 1 : 0;
             if (random() % 64 == 0) drain(pair, where(step));
         }
         drain(pair, where(steps));

@@ -124,23 +124,24 @@ TEST(Libnl, BlocksWhileTheRingIsEmpty) {
 
 TEST(Libnl, ALossIsNoMemoryOnceAtItsPlace) {
     in_new_network([] {
-        LibnlListener listener(1 << 14);
-        listener.attach(1 << 14);
+        constexpr std::uint32_t kTooMany = 200;
+        LibnlListener listener(1 << 13);
+        listener.attach(1 << 13);
         nl_socket_set_nonblocking(listener.get());
         Addresses addresses;
-        addresses.add(0, 1000);
+        addresses.add(0, kTooMany);
         // The loss is told once there is room for it.
         EXPECT_TRUE(guest::eventually([&] { return listener.receive_all() == -NLE_NOMEM; }));
         const std::uint32_t received = static_cast<std::uint32_t>(listener.numbers.size());
         EXPECT_GT(received, 10U);
-        EXPECT_LT(received, 1000U);
+        EXPECT_LT(received, kTooMany);
         EXPECT_EQ(listener.numbers, numbers_to(0, received));
         EXPECT_EQ(listener.receive_all(), -NLE_AGAIN);
         EXPECT_EQ(listener.numbers.size(), received);
         listener.numbers.clear();
-        addresses.add(1000, 20);
+        addresses.add(kTooMany, 20);
         EXPECT_EQ(listener.receive_all(), -NLE_AGAIN);
-        EXPECT_EQ(listener.numbers, numbers_to(1000, 20));
+        EXPECT_EQ(listener.numbers, numbers_to(kTooMany, 20));
     });
 }
 

@@ -42,6 +42,6 @@ void expect_addresses(int fd, std::uint32_t first, std::uint32_t count) {
     EXPECT_EQ(errno, EAGAIN);
 }
 
-std::uint32_t fewer(std::uint32_t count) { return guest::patience() > 1 ? count / 5 : count; }
+std::uint32_t fewer(std::uint32_t count) { return guest::patience() > 1 ? count / 10 : count; }
 
 }  // namespace drop_in

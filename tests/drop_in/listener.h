@@ -33,7 +33,7 @@ std::int64_t next_address(int fd, int flags = MSG_DONTWAIT);
 // Expects exactly these, and nothing after them.
 void expect_addresses(int fd, std::uint32_t first, std::uint32_t count);
 
-// So many on a stock kernel, a fifth of them where everything takes long.
+// So many on a stock kernel, a tenth of them where everything takes long.
 std::uint32_t fewer(std::uint32_t count);
 
 }  // namespace drop_in

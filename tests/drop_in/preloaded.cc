@@ -13,11 +13,13 @@
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -25,6 +27,7 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <thread>
 
 // What _FORTIFY_SOURCE calls; declared by the headers only where it is on.
 extern "C" {
@@ -309,6 +312,39 @@ void check_cancellation() {
     check("and leaves nothing mapped", mapped_sockets() == before);
 }
 
+bool sleeps(pid_t thread) {
+    const std::string path = "/proc/self/task/" + std::to_string(thread) + "/stat";
+    std::FILE* const file = std::fopen(path.c_str(), "re");
+    char state = 0;
+    if (file == nullptr || std::fscanf(file, "%*d %*s %c", &state) != 1) state = 0;
+    if (file != nullptr) std::fclose(file);
+    return state == 'S';
+}
+
+// The kernel wakes who sleeps in recv() when the socket gets its ring: then that thread may be
+// the first to map it.
+void check_sleeper(int asker) {
+    const int fd = route_socket(0);
+    const timeval timeout{.tv_sec = 300, .tv_usec = 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+    std::atomic<pid_t> sleeper{0};
+    bool received = false;
+    std::thread thread([&] {
+        std::array<char, 4096> room{};
+        sleeper = static_cast<pid_t>(syscall(SYS_gettid));
+        received = is_event(recv(fd, room.data(), room.size(), 0), room.data());
+    });
+    while (sleeper == 0 || !sleeps(sleeper)) usleep(1000);
+    const int group = RTNLGRP_IPV4_IFADDR;
+    check("a socket gets its ring while a thread sleeps there",
+          setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) == 0 &&
+              has_ring(fd));
+    make_event(asker);
+    thread.join();
+    check("and that thread reads it", received);
+    close(fd);
+}
+
 int inherited(int fd) {
     return is_event(recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT)) ? 0 : 1;
 }
@@ -329,6 +365,7 @@ int main(int argc, char** argv) {
     check_numbers(fd, asker);
     check_unseen_closing(asker);
     check_cancellation();
+    check_sleeper(asker);
     std::printf("1..%d\n", cases);
     return failures == 0 ? 0 : 1;
 }

@@ -174,6 +174,30 @@ TEST(Refusal, AddressesThatWereTakenAreNotCountedTwiceAsLocked) {
     });
 }
 
+TEST(Refusal, LockedMemoryThatIsTooLittleIsSaidAndRecvmsgGoesOn) {
+    in_new_network([] {
+        const int fd = Listener::opened(0);
+        Addresses addresses;
+        addresses.add(0, 3);
+        EXPECT_EQ(in_child([&]() -> std::string {
+                      // Enough for the ring, and not for its addresses.
+                      constexpr rlim_t kLimit = kLargeRing + kRoom;
+                      const rlimit limit{.rlim_cur = kLimit, .rlim_max = kLimit};
+                      if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || !give_up_ipc_lock() ||
+                          mlockall(MCL_FUTURE) != 0)
+                          return std::string("no mlockall(): ") + std::strerror(errno);
+                      if (nlmmap_attach(fd, kLargeRing) == 0 || errno != ENOMEM)
+                          return "attaching said " + std::to_string(errno);
+                      if (std::string(nlmmap_error()).find("RLIMIT_MEMLOCK") == std::string::npos)
+                          return nlmmap_error();
+                      if (attached_info(fd).error != ENODEV) return "the kernel made a ring";
+                      return plain_address(fd) == 0 ? "" : "plain recv() failed";
+                  }),
+                  "");
+        close(fd);
+    });
+}
+
 TEST(Refusal, ARingThatCouldNotBeMappedIsAdoptedWhenItCan) {
     in_new_network([] {
         const int fd = Listener::opened(0);
@@ -293,8 +317,9 @@ class DeafSleeper {
 };
 
 // Whether `action` began and ended while another thread was attaching a ring to `fd`: after the
-// kernel had made the ring, and before that thread came back to register it.
-bool happens_during_an_attach(const std::function<void()>& action) {
+// kernel had made the ring, and before that thread came back to register it. That thread is told
+// that the descriptor is attached.
+bool happens_during_an_attach(const std::function<void(int fd)>& action) {
     const int fd = Listener::opened(0);
     bool happened = false;
     {
@@ -303,12 +328,12 @@ bool happens_during_an_attach(const std::function<void()>& action) {
         const DeafSleeper sleeper(copy);
         std::atomic<bool> over = false;
         std::thread attaching([&] {
-            EXPECT_EQ(nlmmap_attach(fd, 1 << 16), 0) << nlmmap_error();
+            EXPECT_EQ(nlmmap_attach(fd, kLargeRing), 0) << nlmmap_error();
             over = true;
         });
         EXPECT_TRUE(guest::eventually([&] { return attached_info(fd).error == 0 || over; }));
-        action();
-        happened = nlmmap_is_attached(fd) == 0;
+        action(fd);
+        happened = !over;
         attaching.join();
         close(copy);
     }
@@ -319,17 +344,44 @@ bool happens_during_an_attach(const std::function<void()>& action) {
 
 TEST(Refusal, OthersAttachForkAndCloseWhileAnAttachWaits) {
     in_new_network([] {
-        const auto others = [] {
+        const auto others = [](int /*fd*/) {
             const Listener other(1 << 13);
             Addresses addresses;
             addresses.add(0, 1);
             expect_addresses(other.fd(), 0, 1);
-            EXPECT_EQ(in_child([] { return std::string(); }), "");
+            const rlim_t here = address_space();
+            // Nor does a child inherit the addresses that wait for the ring.
+            EXPECT_EQ(in_child([&] {
+                          return address_space() + 2 * kLargeRing <= here ? std::string()
+                                                                          : "it has the addresses";
+                      }),
+                      "");
             addresses.remove(0, 1);
         };
         // Once is the proof; a busy machine may keep this thread from running for as long as the
         // other one waits.
         EXPECT_TRUE(guest::eventually([&] { return happens_during_an_attach(others); }));
+    });
+}
+
+// As a thread does that slept in recvmsg() there, and was woken with EBUSY.
+TEST(Refusal, AnAttachSucceedsThoughAnotherThreadAdoptsTheRingBefore) {
+    in_new_network([] {
+        Addresses addresses;
+        std::uint32_t number = 0;
+        EXPECT_TRUE(guest::eventually([&] {
+            bool adopted = false;
+            const bool happened = happens_during_an_attach([&](int fd) {
+                adopted = nlmmap_adopt(fd) == 0;
+                if (!adopted) {
+                    EXPECT_EQ(errno, EBUSY) << nlmmap_error();
+                }
+                addresses.add(number, 1);
+                expect_addresses(fd, number, 1);
+                ++number;
+            });
+            return happened && adopted;
+        }));
     });
 }
 

@@ -164,6 +164,10 @@ TEST(Sharing, APositionThatANeighbourSpoiltIsAnError) {
         nlmmap_datagram datagram;
         EXPECT_EQ(nlmmap_next(fd, &datagram), -1);
         EXPECT_EQ(errno, EIO);
+        // And where no record has been yet.
+        neighbour.ring.forge(kRingBytes / 2);
+        EXPECT_EQ(nlmmap_next(fd, &datagram), -1);
+        EXPECT_EQ(errno, EIO);
         neighbour.ring.forge(0);
         EXPECT_EQ(nlmmap_recv(fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC), 64);
         nlmmap_close(fd);

@@ -62,11 +62,13 @@ extern "C" {
  *                    receiving there
  *   EPROTONOSUPPORT  the module nlmmap is not loaded
  *   EBADF, ENOTSOCK, EAFNOSUPPORT  no netlink socket
- *   EBUSY            it has a ring already
+ *   EBUSY            it has a ring already; if another thread adopted the one that
+ *                    was just being made, this succeeds
  *   EINVAL           no power of two, less than a page, or nlmmap's own family
  *   ERANGE           over the module's max_ring_bytes
  *   ENOMEM           over RLIMIT_MEMLOCK (the ring, and three pages more for a
- *                    moment), over RLIMIT_AS (twice the ring), or no memory
+ *                    moment; after mlockall() also twice the ring), over
+ *                    RLIMIT_AS (twice the ring), or no memory
  *   EOPNOTSUPP       the module does not know how, or another module has
  *                    replaced the socket's operations
  *   EPROTO           the module speaks another version of the ABI

@@ -93,8 +93,8 @@ class NLMMAP_EXPORT Receiver {
     /// EBADF, ENOTSOCK, EAFNOSUPPORT: no netlink socket. EBUSY: it has a ring. EINVAL: it is a
     /// socket of nlmmap's own family, or as Receiver(Socket). ERANGE, EPROTO: as Receiver(Socket).
     /// ENOMEM: likewise (three pages more are needed for a moment), or the ring's addresses, twice
-    /// its size, are over RLIMIT_AS. EOPNOTSUPP: the module does not know how. The errors of
-    /// Socket().
+    /// its size, are over RLIMIT_AS, or, after mlockall(), over RLIMIT_MEMLOCK. EOPNOTSUPP: the
+    /// module does not know how. The errors of Socket().
     ///
     /// What can be refused is asked for before the socket is changed: if this throws, the socket is
     /// as it was. What is left is that the kernel has no memory for the mapping's page tables or
@@ -114,8 +114,8 @@ class NLMMAP_EXPORT Receiver {
     /// The descriptor stays yours, as for attach(). Some system calls; looks at each record that
     /// waits.
     /// Error ENODEV: there is no ring. EBADF, ENOTSOCK, EAFNOSUPPORT: no netlink socket. ENOMEM:
-    /// RLIMIT_AS, or no memory. EIO: another program that has the descriptor spoilt the ring's
-    /// page. EPROTO: as Receiver(Socket). The errors of Socket().
+    /// RLIMIT_AS, after mlockall() RLIMIT_MEMLOCK, or no memory. EIO: another program that has the
+    /// descriptor spoilt the ring's page. EPROTO: as Receiver(Socket). The errors of Socket().
     [[nodiscard]] static Receiver adopt(int netlink_fd, std::uint32_t watermark_bytes = 0);
 
     ~Receiver();
