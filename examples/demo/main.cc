@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The demo's program: streams process events from the ring and from the proc connector at once,
-// measures, and prints the table. tools/demo runs it; README.md beside this file describes it.
+// sends bursts of rtnetlink's and conntrack's events to listeners with and without a ring,
+// measures, and prints the tables. tools/demo runs it; README.md beside this file describes it.
 
 #include <fmt/format.h>
 
@@ -13,6 +14,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "examples/demo/burst.h"
+#include "examples/demo/burst_report.h"
 #include "examples/demo/instructions.h"
 #include "examples/demo/report.h"
 #include "examples/demo/stream.h"
@@ -35,16 +38,33 @@ json read_json(const std::string& path) {
     return json::parse(file);
 }
 
-int run_report(const std::string& streamed, const std::string& instructions,
-               const std::string& out) {
-    const json merged = demo::merge(read_json(streamed), read_json(instructions));
-    fmt::print("{}", demo::to_table(merged));
+struct Measured {
+    std::string streamed;  // empty: that half was not run
+    std::string instructions;
+    std::string bursts;  // likewise
+    std::string burst_instructions;
+};
+
+int run_report(const Measured& measured, const std::string& out) {
+    json merged = json::object();
+    std::string broken;
+    if (!measured.streamed.empty()) {
+        merged = demo::merge(read_json(measured.streamed), read_json(measured.instructions));
+        fmt::print("{}", demo::to_table(merged));
+        broken = demo::broken_promise(merged);
+    }
+    if (!measured.bursts.empty()) {
+        const json bursts =
+            demo::merge_bursts(read_json(measured.bursts), read_json(measured.burst_instructions));
+        fmt::print("{}", demo::bursts_to_table(bursts));
+        merged["bursts"] = bursts;
+        if (broken.empty()) broken = demo::broken_burst_promise(bursts);
+    }
     if (!out.empty()) {
         std::ofstream file(out);
         file << merged.dump(2) << '\n';
         if (!file) throw std::runtime_error("cannot write " + out);
     }
-    const std::string broken = demo::broken_promise(merged);
     if (broken.empty()) return 0;
     fmt::print(stderr, "nlmmap-demo: {}\n", broken);
     return 1;
@@ -53,7 +73,7 @@ int run_report(const std::string& streamed, const std::string& instructions,
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app{"Streams process events through a mapped ring and through the proc connector."};
+    CLI::App app{"Streams kernel events through mapped rings and through plain sockets."};
     app.require_subcommand(1);
 
     demo::StreamOptions streaming;
@@ -97,12 +117,43 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     instructions->add_option("--json", out, "Where the figures go")->required();
 
-    std::string streamed_path;
-    std::string instructions_path;
+    demo::BurstOptions bursting;
+    CLI::App* burst =
+        app.add_subcommand("burst", "Send bursts of kernel events to listeners of four kinds");
+    burst->add_option("--link-changes", bursting.link_changes, "Of a burst")->capture_default_str();
+    burst->add_option("--routes", bursting.routes, "Of a burst")->capture_default_str();
+    burst->add_option("--ipv6-routes", bursting.ipv6_routes, "Of a burst")->capture_default_str();
+    burst->add_option("--conntrack-entries", bursting.conntrack_entries, "Of a burst")
+        ->capture_default_str();
+    burst->add_option("--ring-bytes", bursting.ring_bytes, "The ring's size")
+        ->capture_default_str();
+    burst->add_option("--json", out, "Where the figures go")->required();
+
+    demo::BurstInstructionOptions burst_measuring;
+    CLI::App* burst_instructions = app.add_subcommand(
+        "burst-instructions", "Measure what a message of a burst costs its reader");
+    burst_instructions->add_option("--messages", burst_measuring.messages, "How many in each round")
+        ->capture_default_str();
+    burst_instructions->add_option("--rounds", burst_measuring.rounds, "How many rounds")
+        ->check(CLI::Range(1, 100))
+        ->capture_default_str();
+    burst_instructions->add_option("--json", out, "Where the figures go")->required();
+
+    Measured measured;
     CLI::App* report = app.add_subcommand("report", "Print the table of what was measured");
-    report->add_option("--stream", streamed_path, "What 'stream' wrote")->required();
-    report->add_option("--instructions", instructions_path, "What 'instructions' wrote")
-        ->required();
+    CLI::Option* streamed =
+        report->add_option("--stream", measured.streamed, "What 'stream' wrote");
+    CLI::Option* counted =
+        report->add_option("--instructions", measured.instructions, "What 'instructions' wrote");
+    CLI::Option* bursts = report->add_option("--burst", measured.bursts, "What 'burst' wrote");
+    CLI::Option* bursts_counted = report->add_option(
+        "--burst-instructions", measured.burst_instructions, "What 'burst-instructions' wrote");
+    // Each half is two files; at least one half.
+    streamed->needs(counted);
+    counted->needs(streamed);
+    bursts->needs(bursts_counted);
+    bursts_counted->needs(bursts);
+    report->require_option(2, 5);
     report->add_option("--json", out, "Write the table here as JSON");
 
     CLI11_PARSE(app, argc, argv);
@@ -112,8 +163,12 @@ int main(int argc, char** argv) {
             write_json(out, demo::stream(streaming));
         } else if (*instructions) {
             write_json(out, demo::instructions(measuring));
+        } else if (*burst) {
+            write_json(out, demo::burst(bursting));
+        } else if (*burst_instructions) {
+            write_json(out, demo::burst_instructions(burst_measuring));
         } else {
-            return run_report(streamed_path, instructions_path, out);
+            return run_report(measured, out);
         }
     } catch (const std::exception& error) {
         fmt::print(stderr, "nlmmap-demo: {}\n", error.what());

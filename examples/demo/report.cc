@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "examples/demo/number_text.h"
+
 namespace demo {
 namespace {
 
@@ -15,19 +17,6 @@ using nlohmann::json;
 // What the reader does beside the messages, waiting before and after them, must not count.
 constexpr std::int64_t kEnoughMessages = 4'000;
 constexpr std::int64_t kMessagesPerCall = 100;
-
-// 12,345
-std::string grouped(std::int64_t number) {
-    const bool negative = number < 0;
-    std::string reversed;
-    const std::string digits = std::to_string(negative ? -number : number);
-    for (auto digit = digits.rbegin(); digit != digits.rend(); ++digit) {
-        if ((digit - digits.rbegin()) % 3 == 0 && digit != digits.rbegin()) reversed += ',';
-        reversed += *digit;
-    }
-    if (negative) reversed += '-';
-    return {reversed.rbegin(), reversed.rend()};
-}
 
 std::string kibibytes(const json& bytes) {
     return grouped(bytes.get<std::int64_t>() / 1024) + " KiB";

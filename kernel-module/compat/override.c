@@ -24,11 +24,14 @@
 #include <net/net_namespace.h>
 #include <net/sock.h>
 
+#include "attach.h"
 #include "override.h"
 #include "socket.h"
 
 static struct proto_ops nlmmap_ops __ro_after_init;
 static const struct proto_ops *nlmmap_base __ro_after_init;
+static void (*nlmmap_default_data_ready)(struct sock *sk) __ro_after_init;
+static void (*nlmmap_default_error_report)(struct sock *sk) __ro_after_init;
 
 static struct nlmmap_socket *nlmmap_socket_of(const struct socket *sock)
 {
@@ -54,7 +57,26 @@ static __poll_t nlmmap_ops_poll(struct file *file, struct socket *sock,
 	 */
 	__poll_t mask = nlmmap_base->poll(file, sock, wait);
 
-	return mask | nlmmap_socket_poll(nlmmap_socket_of(sock));
+	return nlmmap_socket_poll(nlmmap_socket_of(sock), mask);
+}
+
+static int nlmmap_ops_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)
+{
+	struct nlmmap_socket *socket = nlmmap_socket_of(sock);
+
+	if (socket->attached)
+		return nlmmap_attached_sendmsg(socket->attached, msg, len);
+	return nlmmap_base->sendmsg(sock, msg, len);
+}
+
+static int nlmmap_ops_recvmsg(struct socket *sock, struct msghdr *msg, size_t len,
+			      int flags)
+{
+	struct nlmmap_socket *socket = nlmmap_socket_of(sock);
+
+	if (socket->attached)
+		return nlmmap_attached_recvmsg(socket->attached, len, flags);
+	return nlmmap_base->recvmsg(sock, msg, len, flags);
 }
 
 static void nlmmap_ops_show_fdinfo(struct seq_file *m, struct socket *sock)
@@ -67,6 +89,66 @@ static int nlmmap_ops_release(struct socket *sock)
 	if (sock->sk)
 		nlmmap_socket_release(nlmmap_socket_of(sock));
 	return nlmmap_base->release(sock);
+}
+
+/**
+ * nlmmap_base_sendmsg - netlink's own sendmsg()
+ * @sock: a netlink socket
+ * @msg: as there
+ * @len: as there
+ *
+ * Context: process.
+ */
+int nlmmap_base_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)
+{
+	return nlmmap_base->sendmsg(sock, msg, len);
+}
+
+/**
+ * nlmmap_base_recvmsg - netlink's own recvmsg()
+ * @sock: a netlink socket
+ * @msg: as there
+ * @len: as there
+ * @flags: as there
+ *
+ * Context: process.
+ */
+int nlmmap_base_recvmsg(struct socket *sock, struct msghdr *msg, size_t len, int flags)
+{
+	return nlmmap_base->recvmsg(sock, msg, len, flags);
+}
+
+/**
+ * nlmmap_base_data_ready - what sk_data_ready is of every netlink socket
+ * @sk: a netlink socket
+ *
+ * Context: any that netlink sends from.
+ */
+void nlmmap_base_data_ready(struct sock *sk)
+{
+	nlmmap_default_data_ready(sk);
+}
+
+/**
+ * nlmmap_base_error_report - what sk_error_report is of every netlink socket
+ * @sk: a netlink socket
+ *
+ * Context: any that netlink sends from.
+ */
+void nlmmap_base_error_report(struct sock *sk)
+{
+	nlmmap_default_error_report(sk);
+}
+
+/**
+ * nlmmap_override_fits - can this socket have our operations?
+ * @sock: a netlink socket without them
+ *
+ * Context: process; nlmmap_setup_mutex is held.
+ */
+bool nlmmap_override_fits(const struct socket *sock)
+{
+	return READ_ONCE(sock->ops) == nlmmap_base;
 }
 
 /**
@@ -101,6 +183,8 @@ int __init nlmmap_override_init(void)
 	if (err)
 		return err;
 	nlmmap_base = sock->ops;
+	nlmmap_default_data_ready = sock->sk->sk_data_ready;
+	nlmmap_default_error_report = sock->sk->sk_error_report;
 	sock_release(sock);
 
 	nlmmap_ops = *nlmmap_base;
@@ -108,6 +192,8 @@ int __init nlmmap_override_init(void)
 	nlmmap_ops.mmap = nlmmap_ops_mmap;
 	nlmmap_ops.poll = nlmmap_ops_poll;
 	nlmmap_ops.show_fdinfo = nlmmap_ops_show_fdinfo;
+	nlmmap_ops.sendmsg = nlmmap_ops_sendmsg;
+	nlmmap_ops.recvmsg = nlmmap_ops_recvmsg;
 	nlmmap_ops.release = nlmmap_ops_release;
 	return 0;
 }

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include <netlink/netlink.h>
+#include <netlink/socket.h>
 #include <nlmmap/linux/nlmmap.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <limits>
 #include <nlmmap/receiver.hpp>
 #include <string>
 #include <utility>
 
+#include "mapping.hpp"
 #include "poll.hpp"
 #include "request.hpp"
+#include "setup.hpp"
 #include "socket_state.hpp"
 
 namespace nlmmap {
@@ -22,46 +20,20 @@ namespace nlmmap {
 namespace {
 
 using detail::Backend;
+using detail::Mapping;
 using detail::SocketAccess;
-
-std::size_t page_bytes() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
-
-std::string in_kib(std::size_t bytes) { return std::to_string((bytes + 1023) / 1024) + " KiB"; }
-
-// A part of the ring that user space has one set of rights to.
-class Mapping {
-  public:
-    Mapping(int fd, std::size_t offset, std::size_t bytes, int rights, const std::string& operation)
-        : bytes_(bytes),
-          address_(::mmap(nullptr, bytes, rights, MAP_SHARED, fd, static_cast<off_t>(offset))) {
-        if (address_ == MAP_FAILED) throw Error(errno, operation + ": mmap");
-    }
-    Mapping(const Mapping&) = delete;
-    Mapping& operator=(const Mapping&) = delete;
-    ~Mapping() { ::munmap(address_, bytes_); }
-
-    [[nodiscard]] std::byte* address() const noexcept { return static_cast<std::byte*>(address_); }
-
-  private:
-    std::size_t bytes_;
-    void* address_;
-};
 
 // A ring on a socket of the kernel. Members are destroyed from the last to the first: unmapped,
 // then closed, because a mapping keeps the socket listening.
 class SocketBackend final : public Backend {
   public:
     SocketBackend(Socket socket, std::size_t data_bytes, const std::string& operation)
-        : socket_(std::move(socket)),
-          consumer_(socket_.fd(), 0, page_bytes(), PROT_READ | PROT_WRITE, operation),
-          producer_(socket_.fd(), page_bytes(), page_bytes() + 2 * data_bytes, PROT_READ,
-                    operation) {}
-
-    [[nodiscard]] detail::Pages pages() const noexcept {
-        return {reinterpret_cast<nlmmap_consumer*>(consumer_.address()),
-                reinterpret_cast<const nlmmap_producer*>(producer_.address()),
-                producer_.address() + page_bytes()};
+        : socket_(std::move(socket)) {
+        if (const int errnum = mapping_.map(socket_.fd(), data_bytes))
+            throw detail::mapping_error(errnum, operation + ": mmap", data_bytes);
     }
+
+    [[nodiscard]] detail::Pages pages() const noexcept { return mapping_.pages(); }
 
     [[nodiscard]] int fd() const noexcept override { return socket_.fd(); }
     [[nodiscard]] Socket& socket() override { return socket_; }
@@ -71,8 +43,7 @@ class SocketBackend final : public Backend {
 
   private:
     Socket socket_;
-    Mapping consumer_;
-    Mapping producer_;
+    Mapping mapping_;
 };
 
 Backend::Polled SocketBackend::poll(std::optional<std::chrono::nanoseconds> timeout) {
@@ -91,6 +62,45 @@ Backend::Polled SocketBackend::poll(std::optional<std::chrono::nanoseconds> time
             ::getsockopt(socket_.fd(), SOL_SOCKET, SO_ERROR, &pending, &bytes) < 0)
             throw Error(EIO, "wait for the ring", {}, "its descriptor is not pollable any more");
     }
+}
+
+// A ring under somebody else's socket, whose descriptor outlives this.
+class AttachedBackend final : public Backend {
+  public:
+    explicit AttachedBackend(int fd) noexcept : fd_(fd) {}
+
+    // To be mapped into, once.
+    [[nodiscard]] Mapping& mapping() noexcept { return mapping_; }
+    [[nodiscard]] detail::Pages pages() const noexcept { return mapping_.pages(); }
+
+    [[nodiscard]] int fd() const noexcept override { return fd_; }
+    [[nodiscard]] Socket& socket() override { throw not_ours("hand out the socket"); }
+    [[nodiscard]] Polled poll(std::optional<std::chrono::nanoseconds> timeout) override;
+    [[nodiscard]] std::uint16_t join(std::string_view /*group*/) override {
+        throw not_ours("join a group");
+    }
+    [[nodiscard]] std::uint16_t leave(std::string_view /*group*/) override {
+        throw not_ours("leave a group");
+    }
+
+  private:
+    static Error not_ours(const char* operation) {
+        return Error(EOPNOTSUPP, operation, {},
+                     "the ring is attached to a socket of yours: its groups are the family's "
+                     "(nl_socket_add_membership(), NETLINK_ADD_MEMBERSHIP)");
+    }
+
+    int fd_;
+    Mapping mapping_;
+};
+
+Backend::Polled AttachedBackend::poll(std::optional<std::chrono::nanoseconds> timeout) {
+    const detail::Deadline deadline(timeout);
+    const detail::Events events = detail::poll_once(fd_, POLLIN, deadline);
+    if (events.interrupted) return Polled::interrupted;
+    if ((events.bits & POLLIN) != 0) return Polled::readable;
+    if (events.bits == 0) return Polled::timed_out;
+    throw Error(EIO, "wait for the ring", {}, "its descriptor is not pollable any more");
 }
 
 // Why the group cannot be joined, and what to do.
@@ -141,41 +151,16 @@ std::uint16_t SocketBackend::leave(std::string_view group) {
     return id;
 }
 
-std::string memlock_advice(std::size_t ring_bytes) {
-    const std::string need = in_kib(ring_bytes + 2 * page_bytes());
-    std::string advice = "the ring takes " + need + " of locked memory";
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        advice += ", and all of this user's together may have " + in_kib(limit.rlim_cur) +
-                  " (RLIMIT_MEMLOCK): if that is too little, raise it (`ulimit -l`, LimitMEMLOCK= "
-                  "in a systemd unit), or `setcap cap_ipc_lock+ep PROGRAM`, or set a smaller ring "
-                  "up";
-    return advice;
-}
-
-// No ring is larger, whatever the module's max_ring_bytes.
-constexpr std::size_t kMaxRingBytes = std::size_t{1} << 30;
-
-// The size that will do instead: the next power of two, within what there can be.
-std::size_t usable_ring_bytes(std::size_t ring_bytes) {
-    return std::bit_ceil(std::clamp(ring_bytes, page_bytes(), kMaxRingBytes));
-}
-
-std::string setup_advice(int errnum, std::size_t ring_bytes) {
-    switch (errnum) {
-        case EINVAL:
-            return "ring_bytes is " + std::to_string(ring_bytes) + "; what would do is " +
-                   std::to_string(usable_ring_bytes(ring_bytes));
-        case ERANGE:
-            return "ring_bytes is " + std::to_string(ring_bytes) +
-                   "; the limit is in /sys/module/nlmmap/parameters/max_ring_bytes";
-        case ENOMEM:
-            return memlock_advice(ring_bytes);
-        case EBUSY:
-            return "a socket has one ring: open another Socket";
-        default:
-            return {};
-    }
+// The consumer's side over what was mapped; throws if the ring's own page says otherwise.
+template <typename MappedBackend>
+std::unique_ptr<detail::Ring> ring_on(std::unique_ptr<MappedBackend> backend,
+                                      std::size_t ring_bytes, std::uint32_t watermark_bytes,
+                                      const std::string& operation) {
+    const detail::Pages pages = backend->pages();
+    detail::check_producer(*pages.producer, ring_bytes, operation);
+    auto ring = std::make_unique<detail::Ring>(std::move(backend), pages);
+    ring->set_watermark(watermark_bytes);
+    return ring;
 }
 
 std::unique_ptr<detail::Ring> set_up(Socket socket, const RingOptions& options) {
@@ -183,35 +168,29 @@ std::unique_ptr<detail::Ring> set_up(Socket socket, const RingOptions& options) 
     auto& state = SocketAccess::state(socket);
     if (state.control)
         throw Error(EBUSY, operation, {}, "this socket subscribed to a group: open another Socket");
-    if (options.ring_bytes > std::numeric_limits<std::uint32_t>::max())
-        throw Error(ERANGE, operation, {}, setup_advice(ERANGE, options.ring_bytes));
-
-    SocketInfo info;
-    Request request(operation, NLMMAP_MSG_SETUP);
-    request.put_u32(NLMMAP_A_RX_BYTES, static_cast<std::uint32_t>(options.ring_bytes));
-    if (options.timestamps) request.put_u32(NLMMAP_A_FLAGS, NLMMAP_SETUP_TIME);
-    Verdict verdict = request.run(socket.get(), NLMMAP_MSG_SOCKET, [&](nlmsghdr* answer) {
-        info = detail::socket_info(answer, operation);
-    });
-    if (verdict.errnum != 0)
-        throw Error(verdict.errnum, operation, std::move(verdict.sentence),
-                    setup_advice(verdict.errnum, options.ring_bytes));
-    if (info.abi_version != NLMMAP_ABI_VERSION)
-        throw Error(EPROTO, operation, {},
-                    "the module speaks version " + std::to_string(info.abi_version) +
-                        " of the ABI, this library " + std::to_string(NLMMAP_ABI_VERSION) +
-                        ": build both from the same release");
+    detail::request_own_ring(socket, options, operation);
     state.has_ring = true;
 
-    auto backend =
-        std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation);
-    const detail::Pages pages = backend->pages();
-    const nlmmap_producer& producer = *pages.producer;
-    if (producer.abi_version != NLMMAP_ABI_VERSION || producer.data_bytes != options.ring_bytes ||
-        producer.header_bytes < sizeof(nlmmap_record) || producer.header_bytes % 8 != 0)
-        throw Error(EPROTO, operation, {}, "the ring's own page contradicts the module's answer");
-    auto ring = std::make_unique<detail::Ring>(std::move(backend), pages);
-    ring->set_watermark(options.watermark_bytes);
+    return ring_on(
+        std::make_unique<SocketBackend>(std::move(socket), options.ring_bytes, operation),
+        options.ring_bytes, options.watermark_bytes, operation);
+}
+
+std::unique_ptr<detail::Ring> attach_to(int fd, const RingOptions& options) {
+    const std::string operation = "attach a ring";
+    auto backend = std::make_unique<AttachedBackend>(fd);
+    detail::attach_ring(fd, options, 0, backend->mapping(), operation);
+    return ring_on(std::move(backend), options.ring_bytes, options.watermark_bytes, operation);
+}
+
+std::unique_ptr<detail::Ring> adopt_from(int fd, std::uint32_t watermark_bytes) {
+    const std::string operation = "adopt a ring";
+    auto backend = std::make_unique<AttachedBackend>(fd);
+    const SocketInfo info = detail::adopt_ring(fd, 0, backend->mapping(), operation);
+    auto ring = ring_on(std::move(backend), info.rx_bytes, watermark_bytes, operation);
+    if (!ring->resume(info.seq))
+        throw Error(EIO, operation, {},
+                    "another program that has the descriptor spoilt the ring's page");
     return ring;
 }
 
@@ -221,6 +200,18 @@ Receiver::Receiver(std::unique_ptr<detail::Ring> ring) noexcept : ring_(std::mov
 
 Receiver::Receiver(Socket socket, const RingOptions& options)
     : ring_(set_up(std::move(socket), options)) {}
+
+Receiver Receiver::attach(int netlink_fd, const RingOptions& options) {
+    return Receiver(attach_to(netlink_fd, options));
+}
+
+Receiver Receiver::attach(nl_sock* socket, const RingOptions& options) {
+    return attach(::nl_socket_get_fd(socket), options);
+}
+
+Receiver Receiver::adopt(int netlink_fd, std::uint32_t watermark_bytes) {
+    return Receiver(adopt_from(netlink_fd, watermark_bytes));
+}
 
 Receiver::~Receiver() = default;
 Receiver::Receiver(Receiver&&) noexcept = default;

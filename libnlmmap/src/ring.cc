@@ -5,6 +5,8 @@
 #include <nlmmap/detail/ring.hpp>
 #include <utility>
 
+#include "setup.hpp"
+
 namespace nlmmap::detail {
 
 Backend::~Backend() = default;
@@ -17,6 +19,23 @@ Ring::Ring(std::unique_ptr<Backend> backend, const Pages& pages)
       backend_(std::move(backend)) {}
 
 Ring::~Ring() { assert(!is_open_ && "a Batch outlives its receiver"); }
+
+bool Ring::resume(std::uint64_t newest) noexcept {
+    const std::uint64_t begin = load_acquire(pages_.consumer->position);
+    const std::uint64_t end = load_acquire(pages_.producer->position);
+    if (begin > end || end - begin > ring_bytes_ || begin % 8 != 0) return false;
+    for (std::uint64_t at = begin; at != end;) {
+        const std::size_t offset = static_cast<std::size_t>(at) & (ring_bytes_ - 1);
+        const std::byte* const record = pages_.data + offset;
+        if (reinterpret_cast<const nlmmap_record*>(record)->len > ring_bytes_ / 2) return false;
+        const auto bytes = static_cast<std::uint64_t>(after(record) - record);
+        if (bytes > end - at) return false;
+        at += bytes;
+    }
+    position_ = begin;
+    seq_ = detail::seq_before(pages_, ring_bytes_, begin, newest);
+    return true;
+}
 
 Place Ring::open() noexcept {
     // A loss keeps the ring readable until the reader says that it knows, even if nothing is there

@@ -30,7 +30,7 @@ Parsed parse(nlmsghdr* message, const std::string& operation) {
         for (const int attribute :
              {NLMMAP_A_RX_BYTES, NLMMAP_A_FLAGS, NLMMAP_A_GROUP_ID, NLMMAP_A_ABI_VERSION,
               NLMMAP_A_HEADER_BYTES, NLMMAP_A_PORTID, NLMMAP_A_UID, NLMMAP_A_GROUP_FLAGS,
-              NLMMAP_A_MAX_BYTES, NLMMAP_A_MEMBERS})
+              NLMMAP_A_MAX_BYTES, NLMMAP_A_MEMBERS, NLMMAP_A_PROTOCOL})
             made.at(static_cast<std::size_t>(attribute)).type = NLA_U32;
         for (const int attribute :
              {NLMMAP_A_FEATURES, NLMMAP_A_INODE, NLMMAP_A_PRODUCED, NLMMAP_A_CONSUMED, NLMMAP_A_SEQ,
@@ -139,6 +139,8 @@ SocketInfo socket_info(nlmsghdr* message, const std::string& operation) {
     info.uid = u32(attributes, NLMMAP_A_UID);
     info.rx_bytes = u32(attributes, NLMMAP_A_RX_BYTES);
     info.header_bytes = u32(attributes, NLMMAP_A_HEADER_BYTES);
+    if (attributes.at(NLMMAP_A_PROTOCOL) != nullptr)
+        info.protocol = static_cast<int>(u32(attributes, NLMMAP_A_PROTOCOL));
     info.features = u64(attributes, NLMMAP_A_FEATURES);
     info.produced = u64(attributes, NLMMAP_A_PRODUCED);
     info.consumed = u64(attributes, NLMMAP_A_CONSUMED);

@@ -15,13 +15,13 @@ bench_guest --quick --rounds 2 --output measured || {
 }
 bench_report --json rows.json measured >table
 
-# 10 transports with one member, 4 with 8 and with 64, in three batches each.
+# 11 transports with one member, 4 with 8 and with 64, in three batches each.
 rows=$(grep -c '"transport"' rows.json)
-[ "$rows" = 54 ] || {
-    echo "$rows rows, not 54"
+[ "$rows" = 57 ] || {
+    echo "$rows rows, not 57"
     exit 1
 }
-for transport in floor ring-copy ring-inplace ring-copy-epoll ring-inplace-epoll netlink-recvmsg \
+for transport in floor ring-copy ring-inplace ring-copy-epoll ring-inplace-epoll ring-attached netlink-recvmsg \
     netlink-recvmmsg netlink-libnl netlink-libnl-nopeek nlmmap-plain-recvmsg; do
     grep -q "\"transport\": \"$transport\"" rows.json || {
         echo "no row of $transport"

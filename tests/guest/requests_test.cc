@@ -78,7 +78,9 @@ TEST_F(Requests, RingSizesFromAPageToTheLimitWork) {
         EXPECT_EQ(reply.get<std::uint32_t>(NLMMAP_A_RX_BYTES), bytes);
         EXPECT_EQ(reply.get<std::uint32_t>(NLMMAP_A_ABI_VERSION), NLMMAP_ABI_VERSION);
         EXPECT_EQ(reply.get<std::uint32_t>(NLMMAP_A_HEADER_BYTES), sizeof(nlmmap_record));
-        EXPECT_EQ(reply.get<std::uint64_t>(NLMMAP_A_FEATURES), NLMMAP_FEATURE_TIME);
+        EXPECT_EQ(reply.get<std::uint64_t>(NLMMAP_A_FEATURES),
+                  std::uint64_t{NLMMAP_FEATURE_TIME | NLMMAP_FEATURE_CREDENTIALS |
+                                NLMMAP_FEATURE_ATTACH | NLMMAP_FEATURE_WAIT});
         RawRing ring(socket, bytes);
         EXPECT_EQ(ring.producer().data_bytes, bytes);
         EXPECT_EQ(ring.producer().header_bytes, sizeof(nlmmap_record));
@@ -225,8 +227,9 @@ TEST_F(Requests, WithAttributesThatAreCutShortAreRefused) {
         std::memcpy(bytes.data(), &attribute, sizeof(attribute));
         return request.raw(bytes);
     };
-    for (const std::uint16_t type : {NLMMAP_MSG_SETUP, NLMMAP_MSG_JOIN, NLMMAP_MSG_LEAVE,
-                                     NLMMAP_MSG_SOCKET_GET, NLMMAP_MSG_GROUP_GET}) {
+    for (const std::uint16_t type :
+         {NLMMAP_MSG_SETUP, NLMMAP_MSG_JOIN, NLMMAP_MSG_LEAVE, NLMMAP_MSG_SOCKET_GET,
+          NLMMAP_MSG_GROUP_GET, NLMMAP_MSG_ATTACH}) {
         for (const int length : {0, 1, 3, 9, 64, 65535}) {
             EXPECT_TRUE(refused(member.socket.ask(broken(type, static_cast<std::uint16_t>(length))),
                                 EINVAL))
@@ -241,7 +244,7 @@ TEST_F(Requests, WithAttributesThatAreCutShortAreRefused) {
 
 TEST_F(Requests, OfAnUnknownTypeAreRefused) {
     RawMember member(name_);
-    for (const int type : {21, 31, 32, 33, 34, 255, 256, 65535}) {
+    for (const int type : {NLMMAP_MSG_ATTACH + 1, 31, 32, 33, 34, 255, 256, 65535}) {
         const Request request(static_cast<std::uint16_t>(type));
         EXPECT_TRUE(refused(member.socket.ask(request), EOPNOTSUPP)) << type;
     }

@@ -2,20 +2,18 @@
 //
 // Loading and unloading: refused while anybody uses the module, clean when
 // nobody does. Both modules are loaded again at the end of each test.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 #include <future>
 #include <nlmmap/nlmmap.hpp>
 #include <optional>
 #include <string>
 
+#include "tests/guest/modules.h"
 #include "tests/guest/producer.h"
 #include "tests/guest/raw_netlink.h"
 #include "tests/guest/sleepers.h"
@@ -27,37 +25,6 @@ namespace {
 constexpr std::uint32_t kPage = 4096;
 const char kModule[] = "nlmmap";
 const char kProducerModule[] = "nlmmap_test";
-
-// 0 or an errno.
-int load(const std::string& module, const std::string& parameters = "") {
-    const int file = open(("/modules/" + module + ".ko").c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0) {
-        return errno;
-    }
-    const int error = syscall(SYS_finit_module, file, parameters.c_str(), 0) ? errno : 0;
-    close(file);
-    return error;
-}
-
-int unload(const std::string& module) {
-    return syscall(SYS_delete_module, module.c_str(), O_NONBLOCK) ? errno : 0;
-}
-
-// Some references are dropped a moment after the last close().
-bool unloads(const std::string& module) {
-    return eventually([&] { return unload(module) != EWOULDBLOCK; });
-}
-
-bool loaded(const std::string& module) {
-    return access(("/sys/module/" + module + "/refcnt").c_str(), F_OK) == 0;
-}
-
-long references(const std::string& module) {
-    std::ifstream file("/sys/module/" + module + "/refcnt");
-    long count = -1;
-    file >> count;
-    return count;
-}
 
 class Unloading : public testing::Test {
   protected:

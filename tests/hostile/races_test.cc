@@ -235,7 +235,7 @@ void hit(int fd, const std::string& group, Dice& dice, Traffic& traffic) {
                          Request(NLMMAP_MSG_GROUP_GET).string(NLMMAP_A_GROUP_NAME, group));
             break;
         case 8:
-            traffic.send(fd, kUnknown, Request(NLMMAP_MSG_GROUP_GET + 1));
+            traffic.send(fd, kUnknown, Request(NLMMAP_MSG_ATTACH + 1));
             break;
         case 9:
             map_and_touch(fd, dice);

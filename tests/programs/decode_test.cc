@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -308,6 +309,9 @@ class PresenterTest : public ::testing::Test {
         std::string text(1 << 20, '\0');
         const ssize_t length = ::pread(fd_, text.data(), text.size(), 0);
         text.resize(length < 0 ? 0 : static_cast<std::size_t>(length));
+        // The next time tells what came after this.
+        EXPECT_EQ(::ftruncate(fd_, 0), 0);
+        ::lseek(fd_, 0, SEEK_SET);
         return text;
     }
 
@@ -408,6 +412,59 @@ TEST_F(PresenterTest, TellsLossesAndDeletionsInTheirPlace) {
               "-- group events was deleted: its producer unregistered it\n"
               "{\"event\":\"loss\",\"lost\":3,\"first_seq\":10,\"last_seq\":12}\n"
               "{\"event\":\"group_deleted\",\"group\":\"events\"}\n");
+}
+
+TEST_F(PresenterTest, TellsLossesOfOtherFamiliesWithTheirName) {
+    Output output(fd_);
+    const auto text = Presenter::make({.source = "route"}, output);
+    text->loss(3, 10);
+    text->loss_nearby(2, 20);
+    text->loss_unknown(30);
+    text->source_error(40, ENOMEM);
+    const auto json = Presenter::make({.json = true, .source = "route"}, output);
+    json->loss(3, 10);
+    json->loss_nearby(2, 20);
+    json->loss_unknown(30);
+    json->source_error(40, ENOMEM);
+    EXPECT_EQ(
+        printed(output),
+        "-- route: lost 3 records (seq 10 to 12): the ring and the receive buffer were full\n"
+        "-- route: lost 2 records about here, not later than before seq 20: the ring and the "
+        "receive buffer were full\n"
+        "-- route: lost records before seq 30; the source did not count them\n"
+        "-- route: seq 40 is an error in place of a message: Cannot allocate memory\n"
+        "{\"event\":\"loss\",\"source\":\"route\",\"lost\":3,\"first_seq\":10,\"last_seq\":12}\n"
+        "{\"event\":\"loss_nearby\",\"source\":\"route\",\"lost\":2,\"before_seq\":20}\n"
+        "{\"event\":\"loss_unknown\",\"source\":\"route\",\"before_seq\":30}\n"
+        "{\"event\":\"error\",\"source\":\"route\",\"seq\":40,\"errno\":12,"
+        "\"sentence\":\"Cannot allocate memory\"}\n");
+}
+
+// Knows every message to be the same.
+class KnowingDecoder final : public Decoder {
+  public:
+    Decoded decode(const Message& /*message*/) override { return answer; }
+    Decoded answer;
+};
+
+TEST_F(PresenterTest, SaysWhatADecoderKnowsInPlaceOfTheAttributes) {
+    Builder payload;
+    payload.raw("\x01\x02\x03\x04").number<std::uint32_t>(1, 5);
+    KnowingDecoder decoder;
+    decoder.answer = {"new", "route/addr", "127.0.0.1 dev lo", 4};
+    EXPECT_EQ(present({.decoder = &decoder}, datagram(payload)),
+              "seq 1  events  type 300  28 bytes  new  route/addr  127.0.0.1 dev lo\n");
+    const Json object =
+        Json::parse(present({.json = true, .decoder = &decoder}, datagram(payload)));
+    EXPECT_EQ(object["action"], "new");
+    EXPECT_EQ(object["object"], "route/addr");
+    EXPECT_EQ(object["text"], "127.0.0.1 dev lo");
+    EXPECT_EQ(object["header"], "01020304");
+    EXPECT_EQ(object["attributes"][0]["u32"], 5);
+    // One that knows the header alone.
+    decoder.answer = {{}, {}, {}, 4};
+    EXPECT_EQ(present({.decoder = &decoder}, datagram(payload)),
+              "seq 1  events  type 300  28 bytes  header=[01 02 03 04]  1=5 (0x5)\n");
 }
 
 TEST(OutputTest, TellsThatTheReaderOfAPipeHasGone) {

@@ -2,19 +2,30 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=dash disable=SC2016
 #
-# The command-line programs as a user calls them, in a guest with busybox: /bin/nlmmap, /bin/consumer,
-# /bin/epoll_loop, the helpers /bin/produce and /bin/json_value, and in /modules nlmmap.ko,
-# nlmmap_test.ko and process_events.ko, loaded or not. Says `ok N - what` or `not ok N - what`, with
-# what happened instead; exits 1 if anything failed. The modules are loaded when it ends.
+# The command-line programs as a user calls them, in a guest with busybox: /bin/nlmmap, /bin/nlmmap-record,
+# whose shared libraries are in /libraries.tar, /bin/consumer, /bin/epoll_loop, the helpers /bin/produce
+# and /bin/json_value, and in /modules nlmmap.ko, nlmmap_test.ko and process_events.ko, loaded or not.
+# Says `ok N - what` or `not ok N - what`, with what happened instead, and how long it took; exits 1 if
+# anything failed. The modules are loaded when it ends.
 
 export PATH=/bin:/sbin
+tar -x -C / -f /libraries.tar || exit 1
 work=$(mktemp -d /tmp/programs.XXXXXX)
 chmod 755 / /bin "$work"
 cd "$work" || exit 1
 count=0
 failed=0
 
+# took: the hundredths of a second since the last time.
+took() {
+    read -r now _ </proc/uptime
+    now=${now%.*}${now#*.}
+    echo "# time ${now}0 ms, $((now - ${then:-now}))0 ms more"
+    then=$now
+}
+
 verdict() { # verdict STATUS NAME
+    took
     count=$((count + 1))
     if [ "$1" = 0 ]; then
         echo "ok $count - $2"
@@ -89,7 +100,8 @@ stop_producer() {
 has_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 members() { nlmmap list --json | json_value /groups/0/members; }
 has_members() { [ "$(members)" = "$1" ]; }
-nobody_left() { has_members 0 || ! nlmmap list --json | json_value /groups/0/name; }
+# Nor is there anybody where there is no group.
+nobody_left() { case $(members) in 0 | -) ;; *) return 1 ;; esac; }
 
 [ -e /etc/passwd ] || printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n' >/etc/passwd
 unload process_events
@@ -99,8 +111,8 @@ unload nlmmap
 # --- the command line, with no module loaded
 
 run nlmmap --help
-expect "help says what the commands are and gives examples" 0 out '^  list ' out '^  watch ' out '^  stat ' out '^Examples:'
-for command in list watch stat; do
+expect "help says what the commands are and gives examples" 0 out '^  list ' out '^  watch ' out '^  record ' out '^  stat ' out '^Examples:'
+for command in list watch record stat; do
     run nlmmap $command --help
     expect "$command --help gives examples" 0 out '^Examples:' out "nlmmap $command"
 done
@@ -109,7 +121,7 @@ expect "--version says the version" 0 out '^nlmmap [0-9]+\.[0-9]+'
 run nlmmap
 expect "no command at all is a usage error with the help" 2 err 'Subcommands:'
 run nlmmap lst
-expect "an unknown command is named, with those that there are" 2 err 'no command `lst`: say list, watch or stat'
+expect "an unknown command is named, with those that there are" 2 err 'no command `lst`: say list, watch, record,? [a-z, ]*stat'
 run nlmmap watch
 expect "watch without a group is a usage error" 2 err 'GROUP is required' err 'nlmmap watch --help'
 run nlmmap watch --ring-bytes 3x group
@@ -122,11 +134,28 @@ run nlmmap watch --count 0 group
 expect "a count of zero is none" 2 err '`0` is no count'
 run nlmmap stat -i 0
 expect "an interval of zero says what would do" 2 err 'from 0.01 to 86400'
-for command in "nlmmap list" "nlmmap watch group" "nlmmap stat" "consumer group" "epoll_loop group"; do
+for command in "nlmmap list" "nlmmap watch group" "nlmmap watch route:link" "nlmmap record -w -" "nlmmap stat" "consumer group" "epoll_loop group"; do
     # shellcheck disable=SC2086
     run $command
     expect "$command says that the module is not loaded, and how to load it" 1 err 'not loaded' err 'modprobe nlmmap'
 done
+mkdir -p installed/bin installed/libexec/nlmmap
+cp /bin/nlmmap installed/bin/
+run installed/bin/nlmmap record -w -
+expect "record without its program says what is missing, and how to build it" 1 err '^nlmmap: nlmmap-record, .*/installed/bin nor in .*nlmmap:nlmmap-record'
+cp /bin/nlmmap-record installed/libexec/nlmmap/
+run installed/bin/nlmmap record -w -
+expect "record finds its program where it is installed" 1 err 'modprobe nlmmap'
+chown 65534 installed/libexec/nlmmap/nlmmap-record
+run installed/bin/nlmmap record -w -
+expect "record does not run what belongs to somebody else" 1 err 'nlmmap-record is not run: it belongs neither to root'
+chown 65534 installed/bin/nlmmap
+run installed/bin/nlmmap record -w -
+expect "record runs what belongs to the owner of nlmmap" 1 err 'modprobe nlmmap'
+chmod 777 installed/libexec/nlmmap/nlmmap-record
+run installed/bin/nlmmap record -w -
+expect "record does not run what everybody may write to" 1 err 'nlmmap-record is not run: everybody may write'
+rm -r installed
 for help in "consumer -h" "consumer --help" "epoll_loop -h" "epoll_loop --help"; do
     # shellcheck disable=SC2086
     run $help
@@ -302,17 +331,20 @@ watching --ring-bytes 64k events
 say "count 5"
 until_true has_lines w.out 5
 run nlmmap stat
-expect "stat shows the ring" 0 out '^PROCESS +PORT +RING ' out "^nlmmap/$watcher +[0-9]+ +64k +0 .* events\$"
+expect "stat shows the ring" 0 out '^PROCESS +FAMILY +PORT +RING ' out "^nlmmap/$watcher +nlmmap +[0-9]+ +64k +0 .* events\$"
 run nlmmap list
-expect "list shows the socket and its process" 0 out '^events .* 1 +no +[0-9]+$' out "^nlmmap/$watcher +[0-9]+ +0 +64k +0 +events\$"
+expect "list shows the socket and its process" 0 out '^events .* 1 +no +[0-9]+$' out "^nlmmap/$watcher +nlmmap +[0-9]+ +0 +64k +0 +events\$"
 run nlmmap stat --json
-json_value /sockets/0/processes/0/name /sockets/0/groups/0 /sockets/0/ring_bytes /sockets/0/seq /sockets/0/lost /sockets/0/produced /sockets/0/waiting <out >values 2>>err
-[ "$(cat values)" = "$(printf 'nlmmap\tevents\t65536\t5\t0\t640\t0')" ]
+json_value /sockets/0/processes/0/name /sockets/0/family /sockets/0/protocol /sockets/0/groups/0 /sockets/0/ring_bytes /sockets/0/seq /sockets/0/lost /sockets/0/produced /sockets/0/waiting <out >values 2>>err
+[ "$(cat values)" = "$(printf 'nlmmap\tnlmmap\t30\tevents\t65536\t5\t0\t640\t0')" ]
 verdict $? "stat --json says the same"
-(usleep 300000 && say "count 100") &
-run nlmmap stat -i 1 --count 2 --json
-wait $!
-said=$((said + 1)) # by the subshell
+rm out # The background's shell may be slow to empty it.
+nlmmap stat -i 2 --count 2 --json >out 2>err 4>&- &
+pid=$!
+until_true has_lines out 1
+say "count 100"
+wait $pid
+status=$?
 json_value /sockets/0/rates/messages_per_second <out >values 2>>err
 awk 'NR == 1 && $1 != "-" { bad = 1 } NR == 2 && ($1 < 5 || $1 > 2000) { bad = 1 } END { exit bad || NR != 2 }' values
 verdict $? "stat -i has rates from the second look on, of what came between the looks"
@@ -383,6 +415,136 @@ status=$?
 expect "consumer ends when the group is deleted" 0 out '^the group is gone'
 wait $edge_pid
 verdict $? "epoll_loop ends when the group is deleted"
+
+# --- groups of other families
+
+# has_rings COUNT: so many of other families, and none of nlmmap's own: whoever attaches asks by one first.
+has_rings() { nlmmap list | awk -v count="$1" '$1 ~ "/" { all++; own += $2 == "nlmmap" } END { exit all + 0 != count || own }'; }
+# attached COMMAND...: starts it with its output in w.out, waits until it has its ring; ended() waits for its end.
+attached() {
+    "$@" >w.out 2>w.err &
+    watcher=$!
+    until_true has_rings "${rings:-1}" || echo "# no ring was attached: $(cat w.err)"
+}
+ended() {
+    wait "$watcher"
+    status=$?
+    cp w.out out
+    cp w.err err
+}
+# netconf COUNT: as many events of route:ipv4-netconf, each because the value is another one.
+forwarding=0
+netconf() {
+    i=0
+    while [ $i -lt "$1" ]; do
+        i=$((i + 1))
+        forwarding=$((1 - forwarding))
+        echo $forwarding >/proc/sys/net/ipv4/conf/lo/forwarding
+    done
+}
+address() { ip addr "$1" 127.11.12.13/32 dev lo; }
+echo 0 >/proc/sys/net/ipv4/conf/lo/forwarding
+
+run nlmmap watch route:lnk
+expect "a group that rtnetlink has not is named with those that it has" 1 err '`lnk` is no group of route: say link, notify, .*, or a number'
+run nlmmap watch route:link,
+expect "a comma with nothing behind it is refused" 1 err '`route:link,` lacks the name of a group'
+run nlmmap watch genl:no_such
+expect "a generic family that is not there is named" 1 err 'no generic netlink family `no_such`'
+run nlmmap watch genl:nlctrl/no_such
+expect "a group that a generic family has not is named with those that it has" 1 err '`nlctrl/no_such` is no group of genl: say nlctrl/notify'
+run nlmmap record -w out.pcap rout
+expect "a family that is not there is named with some that are" 1 err 'no netlink family `rout`: say route, netfilter'
+run nlmmap watch route:link group
+expect "groups of nlmmap and of other families are not mixed" 1 err 'two commands'
+as_nobody 'nlmmap watch route:link'
+expect "an ordinary user may not attach a ring, and is told how one could" 1 err 'CAP_NET_ADMIN' err 'attach_unprivileged'
+as_nobody 'nlmmap record -w - route:link'
+expect "an ordinary user is told whose rights record has" 1 err 'CAP_NET_ADMIN.*those of /bin/nlmmap-record, not nlmmap'
+
+attached nlmmap watch --time --count 2 route:link,ipv4-ifaddr
+address add
+address del
+ended
+expect "watch tells what happens to addresses in libnl's words, with the link's name" 0 \
+    out '^[0-9:.]+  seq 1  route:ipv4-ifaddr  type 20  [0-9]+ bytes  new  route/addr  127\.11\.12\.13 inet dev lo scope' \
+    out '  seq 2  route:ipv4-ifaddr  type 21  [0-9]+ bytes  del  route/addr  127\.11\.12\.13 ' err '^nlmmap: 2 messages, 0 records lost$'
+attached nlmmap watch --json --count 2 route:ipv4-ifaddr,ipv4-netconf
+address add
+netconf 1
+ended
+json_value /event /group /seq /type /action /object /header /attributes/0/type <out >values 2>>err
+awk -F '\t' 'NR == 1 && ($2 != "route:ipv4-ifaddr" || $5 != "new" || $6 != "route/addr" || length($7) != 16 || $8 != 1) { bad = 1 }
+     NR == 2 && ($2 != "route:ipv4-netconf" || $3 != 2 || $4 != 80 || $6 != "route/netconf" || $7 != "02000000" || $8 != 1) { bad = 1 }
+     $1 != "message" { bad = 1 } END { exit bad || NR != 2 }' values
+verdict $? "watch --json has libnl's words and the attributes behind each family's own header"
+address del
+
+rings=2 attached nlmmap watch genl:nlctrl route:26
+run nlmmap stat
+expect "stat shows a ring for each family, with its name" 0 out "^nlmmap/$watcher +generic +[0-9]+ +1M +0 " out "^nlmmap/$watcher +route +[0-9]+ +1M +0 "
+run nlmmap list
+expect "so does list" 0 out '^PROCESS +FAMILY +PORT ' out "^nlmmap/$watcher +generic +[0-9]+ +0 +1M +0 +-\$" out "^nlmmap/$watcher +route +[0-9]+ +0 +1M +0 +-\$"
+nlmmap list --json >out 2>err
+json_value /sockets/0/family /sockets/0/protocol <out >values && json_value /sockets/1/family /sockets/1/protocol <out >>values
+[ "$(sort values)" = "$(printf 'generic\t16\nroute\t0')" ]
+verdict $? "list --json has the family's name and number"
+kill -TERM "$watcher"
+ended
+expect "a generic family and a group by its number are watched together" 0 err '^nlmmap: 0 messages, 0 records lost$'
+
+# The ring and the receive buffer together hold some hundred events.
+attached nlmmap watch --ring-bytes 4k route:ipv4-netconf
+kill -STOP "$watcher"
+netconf 1000
+kill -CONT "$watcher"
+until_true grep -q lost w.out
+verdict $? "what the ring and the receive buffer had no room for is told"
+netconf 2
+kill -0 "$watcher"
+usleep 300000
+kill -INT "$watcher"
+ended
+expect "it says why" 0 out '^-- route: lost [0-9]+ records \(seq [0-9]+ to [0-9]+\): the ring and the receive buffer were full$'
+# A record that says nothing but that there was a loss has a number of its own.
+awk '/^seq / { if ($2 != next_seq + 1 && !($2 == next_seq + 2 && after_loss)) exit 1; next_seq = $2; messages++; after_loss = 0 }
+     /^-- / { first = $7; sub(/to.*/, "", first); if (first != next_seq + 1) exit 1; last = $9 + 0; if (last - first + 1 != $4) exit 1; next_seq = last; lost += $4; after_loss = 1 }
+     END { print "# " messages " messages, " lost " lost"; exit !(messages + lost == 1002 && lost > 100) }' out
+verdict $? "messages and losses together are all that happened, each once"
+
+attached nlmmap record -w out.pcap -c 3 route:ipv4-netconf,ipv4-ifaddr
+address add
+netconf 2
+ended
+expect "record ends after -c" 0 err '^nlmmap: 3 datagrams recorded, 0 lost$'
+# pcap with nanoseconds, link type 253, and after the first packet's head 6 (to user space), 824 (netlink), protocol 0.
+[ "$(od -A n -t x4 -N 4 out.pcap | tr -d ' ')" = a1b23c4d ] && [ "$(od -A n -t u4 -j 20 -N 4 out.pcap | tr -d ' ')" = 253 ] &&
+    [ "$(od -A n -t x1 -j 40 -N 4 out.pcap | tr -d ' ')" = 00060338 ] && [ "$(od -A n -t x1 -j 54 -N 2 out.pcap | tr -d ' ')" = 0000 ] &&
+    [ "$(od -A n -t u2 -j 60 -N 2 out.pcap | tr -d ' ')" = 20 ]
+verdict $? "the file begins as nlmon's captures do, with the first address"
+packet_seconds=$(od -A n -t u4 -j 24 -N 4 out.pcap | tr -d ' ')
+now=$(date +%s)
+[ "$packet_seconds" -le "$now" ] && [ "$packet_seconds" -gt $((now - 60)) ]
+verdict $? "its time stamps are the wall clock's"
+
+attached nlmmap record -w out.pcap route:ipv4-netconf
+netconf 1
+until_true test -s out.pcap
+until_true sh -c '[ "$(wc -c <out.pcap)" -gt 24 ]'
+verdict $? "what came is in the file before anything else comes"
+kill -INT "$watcher"
+ended
+expect "Ctrl-C ends record with a summary" 0 err '^nlmmap: 1 datagram recorded, 0 lost$'
+(until_true has_rings 1 && netconf 1) &
+# All of it is read: record would end with its reader, before there is anything to record.
+run sh -c 'nlmmap record -w - -c 1 route:ipv4-netconf | od -A n -t x4 -v'
+wait $!
+expect "record -w - writes to a pipe" 0 out '^ *a1b23c4d'
+run sh -c 'nlmmap record -w - route:link | true'
+expect "record ends when nobody reads its output, though nothing comes" 0
+run nlmmap record -w /dev/full route:link
+expect "record tells of a full disk" 1 err 'cannot write /dev/full: No space left on device'
+echo 0 >/proc/sys/net/ipv4/conf/lo/forwarding
 
 # --- a real producer
 

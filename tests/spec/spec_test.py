@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """The YAML spec of the protocol says what the wire header says.
 
-Compares every attribute's number and type width, every message's number and the
-protocol number of Documentation/netlink/specs/nlmmap.yaml with
+Compares every attribute's number and type width, every message's number, every
+flag's bit and the protocol number of Documentation/netlink/specs/nlmmap.yaml with
 include/uapi/linux/nlmmap.h. Takes the paths of both; prints KTAP.
 """
 import re
@@ -28,6 +28,27 @@ def header_values(text):
     return numbers, types
 
 
+def header_flags(text):
+    """Names to bits of all flags that a request or an answer carries."""
+    found = re.findall(
+        r"^#define\s+NLMMAP_((?:SETUP|FEATURE|GROUP)_\w+)\s+\(1 << (\d+)\)", text, flags=re.M
+    )
+    return {name: int(bit) for name, bit in found}
+
+
+def spec_flags(definitions):
+    """The same of the spec; an entry without a value follows the one before."""
+    flags = {}
+    for definition in definitions:
+        prefix = {"setup-flags": "SETUP", "features": "FEATURE", "group-flags": "GROUP"}[definition["name"]]
+        bit = 0
+        for entry in definition["entries"]:
+            bit = entry.get("value", bit)
+            flags[prefix + "_" + entry["name"].upper().replace("-", "_")] = bit
+            bit += 1
+    return flags
+
+
 def main():
     spec_path, header_path = sys.argv[1:]
     with open(spec_path, encoding="utf-8") as spec_file:
@@ -43,6 +64,10 @@ def main():
 
     family = int(re.search(r"#define NETLINK_NLMMAP\s+(\d+)", text).group(1))
     case("protocol number", spec["protonum"] == family, f"{spec['protonum']} {family}")
+
+    flags = header_flags(text)
+    case("the header has flags of every kind", len({name.split("_")[0] for name in flags}) == 3, flags)
+    case("flags", spec_flags(spec["definitions"]) == flags, f"{spec_flags(spec['definitions'])} {flags}")
 
     value, seen = 0, set()
     for attribute in spec["attribute-sets"][0]["attributes"]:

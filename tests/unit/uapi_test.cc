@@ -26,6 +26,12 @@ static_assert(offsetof(nlmmap_producer, data_bytes) == 8);
 static_assert(offsetof(nlmmap_producer, features) == 16);
 static_assert(offsetof(nlmmap_producer, position) == 64);
 static_assert(offsetof(nlmmap_producer, lost) == 72);
+static_assert(offsetof(nlmmap_producer, state) == 80);
+
+static_assert(sizeof(nlmmap_credentials) == 16);
+static_assert(offsetof(nlmmap_credentials, pid) == 0);
+static_assert(offsetof(nlmmap_credentials, uid) == 4);
+static_assert(offsetof(nlmmap_credentials, gid) == 8);
 
 static_assert(std::is_trivially_copyable_v<nlmmap_record>);
 static_assert(std::is_standard_layout_v<nlmmap_consumer>);
@@ -37,15 +43,29 @@ TEST(Uapi, KeepsTheValuesOfFlagsTypesAndAttributes) {
     EXPECT_EQ(NLMMAP_RECORD_SINGLE, 1);
     EXPECT_EQ(NLMMAP_RECORD_LOST, 2);
     EXPECT_EQ(NLMMAP_RECORD_NOTICE, 4);
+    EXPECT_EQ(NLMMAP_RECORD_LOST_UNKNOWN, 8);
+    EXPECT_EQ(NLMMAP_RECORD_LOST_NEARBY, 16);
+    EXPECT_EQ(NLMMAP_RECORD_ERROR, 32);
+    EXPECT_EQ(NLMMAP_RECORD_NO_DATAGRAM, 64);
+    EXPECT_EQ(NLMMAP_STATE_STALLED, 1);
+    EXPECT_EQ(NLMMAP_SETUP_TIME, 1);
+    EXPECT_EQ(NLMMAP_SETUP_CREDENTIALS, 2);
     EXPECT_EQ(NLMMAP_SETUP_TIME, NLMMAP_FEATURE_TIME) << "a set-up flag is its feature's bit";
+    EXPECT_EQ(NLMMAP_SETUP_CREDENTIALS, NLMMAP_FEATURE_CREDENTIALS) << "likewise";
+    EXPECT_EQ(NLMMAP_FEATURE_ATTACH, 1 << 16);
+    EXPECT_EQ(NLMMAP_FEATURE_WAIT, 1 << 17);
     EXPECT_EQ(NLMMAP_MSG_SETUP, 16);
     EXPECT_EQ(NLMMAP_MSG_GROUP_GET, 20);
+    EXPECT_EQ(NLMMAP_MSG_ATTACH, 21);
     EXPECT_EQ(NLMMAP_MSG_SOCKET, 32);
     EXPECT_EQ(NLMMAP_MSG_GROUP_DELETED, 34);
     EXPECT_EQ(NLMMAP_MSG_PRODUCER_MIN, 256);
     EXPECT_EQ(NLMMAP_A_RX_BYTES, 2);
     EXPECT_EQ(NLMMAP_A_GROUP_ID, 5);
     EXPECT_EQ(NLMMAP_A_ABI_VERSION, 6);
+    EXPECT_EQ(NLMMAP_A_PUBLISHED, 23);
+    EXPECT_EQ(NLMMAP_A_FD, 24);
+    EXPECT_EQ(NLMMAP_A_PROTOCOL, 25);
 }
 
 TEST(Uapi, KeepsThePositionsOfBothSidesOnCacheLinesOfTheirOwn) {

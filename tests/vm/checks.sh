@@ -42,7 +42,11 @@ holds() {
 active() {
     case $1 in
     kasan) has KASAN KASAN_VMALLOC && said "KernelAddressSanitizer initialized" ;;
-    kcsan) has KCSAN KCSAN_STRICT && holds /sys/kernel/debug/kcsan '^enabled: 1$' ;;
+    kcsan)
+        has KCSAN KCSAN_STRICT && holds /sys/kernel/debug/kcsan '^enabled: 1$' &&
+            holds /sys/kernel/debug/kcsan '^ ns_capable$' &&
+            holds /sys/kernel/debug/kcsan '^ process_one_work$'
+        ;;
     lockdep) has PROVE_LOCKING LOCKDEP && holds /proc/lockdep_stats '^ *debug_locks: +1$' ;;
     rcu) has PROVE_RCU ;;
     atomic_sleep) has DEBUG_ATOMIC_SLEEP ;;

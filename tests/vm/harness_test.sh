@@ -47,7 +47,7 @@ boot() {
     xml=$work/test.xml
     text=$work/text
     TEST_UNDECLARED_OUTPUTS_DIR=$work/out XML_OUTPUT_FILE=$xml \
-        "$vm_test" "$library" "$converter" "${KERNEL:-$kernel}" "$work/initramfs.cpio" "$seconds" "$megabytes" >"$text" 2>&1 || status=$?
+        "$vm_test" "$library" "$converter" "${KERNEL:-$kernel}" "$work/initramfs.cpio" "$seconds" "$megabytes" ${ACCEL:+"$ACCEL"} >"$text" 2>&1 || status=$?
     echo "--- $name: status $status"
     cat "$text"
 }
@@ -163,11 +163,11 @@ if [ -n "$checks" ]; then
     exit
 fi
 
-boot good 60 30 passes
+boot good 120 30 passes
 check AGuestWhereAllIsWellPasses [ "$status" = 0 ]
 check AGuestWhereAllIsWellReportsItsCases case_passed passes script
 
-boot bad 60 2 passes fails warns hangs crashes ends_early fails_outside_of_cases says_ktap
+boot bad 120 2 passes fails warns hangs crashes ends_early fails_outside_of_cases says_ktap
 check AFailingGuestFails [ "$status" = 1 ]
 check APassingProgramBesideThemStillPasses case_passed passes script
 check AFailingProgramIsReported case_failed fails script
@@ -240,7 +240,7 @@ check RacesOfTheCoreAreListed grep -q "^# .* data-race in one / other" "$TEST_TM
 # More than the kernel's buffer holds, while nobody reads.
 program floods_the_log <<'END'
 kill -STOP "$(pidof cat)"
-yes "a line of the log, one of many" | head -c 9000000 >/tmp/flood
+yes "a line of the log, one of many" | head -c 5500000 >/tmp/flood
 dd if=/tmp/flood of=/dev/kmsg bs=900 2>/dev/null
 rm /tmp/flood
 kill -CONT "$(pidof cat)"
@@ -248,14 +248,12 @@ END
 boot flood 120 60 floods_the_log
 check LinesOfTheLogThatAreLostAreReported case_failed kernel log_is_complete
 
-checks=kasan boot no_checks 60 30 passes
-check ACheckThatTheKernelLacksIsReported case_failed kernel checks_what_it_should
-
 echo absent.ko >"$TEST_TMPDIR/absent"
-MODULES_ORDER=$TEST_TMPDIR/absent boot no_module 60 30 passes
+checks=kasan MODULES_ORDER=$TEST_TMPDIR/absent boot lacking 120 30 passes
+check ACheckThatTheKernelLacksIsReported case_failed kernel checks_what_it_should
 check AModuleThatDoesNotLoadIsReported case_failed modules load_absent
 
-boot panic 60 30 panics
+boot panic 120 30 panics
 check APanicFails [ "$status" = 1 ]
 check APanicIsAMissingVerdict case_failed guest verdict
 
@@ -263,11 +261,140 @@ boot hang 8 1000 hangs
 check AGuestThatHangsFails [ "$status" = 1 ]
 check AGuestThatHangsSaysSo grep -q "did not end within 8 s" "$text"
 
-boot forged 60 30 forges_a_pass
+boot forged 120 30 forges_a_pass
 check APassThatNoCaseStandsForFails [ "$status" = 1 ]
 
-boot no_program 60 30
+boot no_program 120 30
 check AGuestThatRanNoProgramFails [ "$status" = 1 ]
+
+# A play, for a QEMU that only pretends: N.console and N.verdict are what its Nth guest writes to its
+# serial ports, N.status its status if it is not 0. N.seconds comes of it: how long it was given.
+plays=$TEST_TMPDIR/plays
+pretender=$TEST_TMPDIR/pretender
+mkdir -p "$plays" "$pretender"
+cat >"$pretender/qemu-system-x86_64" <<'END'
+#!/bin/bash
+set -eu
+number=1
+while [ -e "$PLAY/$number.seconds" ]; do number=$((number + 1)); done
+# Who calls is `timeout OPTION… SECONDS qemu-system-x86_64 …`.
+tr '\0' '\n' <"/proc/$PPID/cmdline" | grep -m 1 '^[0-9]' >"$PLAY/$number.seconds"
+serials=()
+while [ $# -gt 0 ]; do
+    [ "$1" != -serial ] || serials+=("${2#file:}")
+    shift
+done
+sed 's/$/\r/' "$PLAY/$number.console" >"${serials[0]}"
+cat "$PLAY/$number.verdict" >"${serials[1]}"
+exit "$(cat "$PLAY/$number.status" 2>/dev/null || echo 0)"
+END
+chmod +x "$pretender/qemu-system-x86_64"
+
+# guest_dies PLAY NUMBER OOPS BYTE [VERDICT]: a console as of a guest that really died; BYTE is what
+# its memory had where the CPU met the breakpoint.
+guest_dies() {
+    mkdir -p "$plays/$1"
+    cat >"$plays/$1/$2.console" <<END
+[    1.241609] $3 PREEMPT SMP NOPTI
+[    1.241918] CPU: 1 PID: 45 Comm: kworker/1:1 Not tainted
+[    1.242184] Workqueue: events tsc_refine_calibration_work
+[    1.244120] RIP: 0010:enqueue_timer+0xa5/0x100
+[    1.244120] Code: 75 b5 0f 1f 44 00 00 eb ae 4c 89 65 18 c6 45 26 01 c6 45 24 00 $4 <09> 5b 5d 41 5c
+[    1.244120] RSP: 0018:ff7d3a3e00177dc8 EFLAGS: 00000083
+[    1.244120] Call Trace:
+[    1.244120]  __mod_timer+0x26c/0x360
+[    1.244120] ---[ end trace 0000000000000000 ]---
+[    1.244120] Kernel panic - not syncing: Fatal exception in interrupt
+END
+    printf %s "${5:-}" >"$plays/$1/$2.verdict"
+}
+
+guest_passes() {
+    mkdir -p "$plays/$1"
+    printf '%s\n' '=== the verdict is written' '[   12.345678] reboot: Power down' >"$plays/$1/$2.console"
+    printf '%s\n' 'KTAP version 1' 'ok 1 passes script' '1..1' 'pass 1' >"$plays/$1/$2.verdict"
+}
+
+# act PLAY [SECONDS]: boot, with that QEMU.
+act() {
+    PLAY=$plays/$1 PATH=$pretender:$PATH boot "$1" "${2:-60}" 30 passes
+}
+
+# booted PLAY TIMES: so often, and so it is told.
+booted() {
+    [ "$(find "$plays/$1" -name '*.seconds' | wc -l)" = "$2" ] &&
+        [ "$(grep -c "that is the emulator's fault.* booting once more" "$text")" = $(($2 - 1)) ]
+}
+
+# failed_at_once PLAY
+failed_at_once() {
+    [ "$status" = 1 ] && case_failed guest verdict && booted "$1" 1
+}
+
+seconds_of() {
+    cat "$plays/$1/$2.seconds"
+}
+
+# What the kernels of the matrix print, each in its way.
+int3="int3: 0000 [#1]"
+oops_int3="Oops: $int3"
+
+guest_dies old_dies_once 1 "$int3" eb
+guest_passes old_dies_once 2
+act old_dies_once
+check AGuestThatTheEmulatorKilledAtBootIsBootedAgain [ "$status" = 0 ]
+check ItsSecondBootIsTheOneThatIsJudged case_passed passes script
+check ItsSecondBootIsTold booted old_dies_once 2
+check TheConsoleOfTheGuestThatDiedIsKept grep -qF "$int3" "$TEST_TMPDIR/old_dies_once/out/console.1.log"
+check TheFirstBootHasAllTheTime [ "$(seconds_of old_dies_once 1)" = 60 ]
+check AnotherBootHasTheTimeThatIsLeft [ "$(seconds_of old_dies_once 2)" -lt 60 ]
+
+guest_dies dies_twice 1 "$oops_int3" 0f
+guest_dies dies_twice 2 "$oops_int3" e9
+guest_passes dies_twice 3
+act dies_twice
+check AGuestThatTheEmulatorKilledTwiceIsBootedAgain [ "$status" = 0 ]
+check EachBootIsTold booted dies_twice 3
+
+for number in 1 2 3; do
+    guest_dies dies_always "$number" "$oops_int3" eb
+done
+guest_passes dies_always 4
+act dies_always
+check ThreeDeathsAtBootAreAFailure [ "$status" = 1 ]
+check ThreeDeathsAtBootAreAMissingVerdict case_failed guest verdict
+check ThereIsNoFourthBoot booted dies_always 3
+
+for play in after_a_word in_its_memory otherwise before_that in_no_time with_kvm with_one_thread of_qemu; do
+    guest_dies "$play" 1 "$oops_int3" eb
+    guest_passes "$play" 2
+done
+guest_dies after_a_word 1 "$oops_int3" eb "KTAP version 1"
+act after_a_word
+check AGuestThatDiedAfterAWordIsNotBootedAgain failed_at_once after_a_word
+guest_dies in_its_memory 1 "$oops_int3" cc
+act in_its_memory
+check AGuestThatDiedOfABreakpointInItsMemoryIsNotBootedAgain failed_at_once in_its_memory
+guest_dies otherwise 1 "Oops: general protection fault, probably for non-canonical address 0xdead000000000122: 0000 [#1]" eb
+act otherwise
+check AGuestThatDiedOtherwiseIsNotBootedAgain failed_at_once otherwise
+guest_dies before_that 1 "Oops: 0002 [#1]" eb
+cp "$plays/before_that/1.console" "$plays/first"
+guest_dies before_that 1 "${oops_int3/1]/2]}" eb
+cat "$plays/first" "$plays/before_that/1.console" >"$plays/both"
+mv "$plays/both" "$plays/before_that/1.console"
+act before_that
+check AGuestWhoseBreakpointWasNotItsFirstOopsIsNotBootedAgain failed_at_once before_that
+# Whatever comes first there, the death or the end of the time: the second guest would pass.
+act in_no_time 1
+check AGuestIsNotBootedAgainWithoutTime [ "$status" = 1 ]
+NLMMAP_VM_ACCEL=kvm act with_kvm
+check AGuestOfKvmIsNotBootedAgain failed_at_once with_kvm
+ACCEL=tcg,thread=single act with_one_thread
+check AGuestOfOneThreadIsNotBootedAgain failed_at_once with_one_thread
+echo 1 >"$plays/of_qemu/1.status"
+act of_qemu
+check AGuestWhoseEmulatorFailedIsNotBootedAgain failed_at_once of_qemu
 
 # judged NAME STATUS CONSOLE: what is made of a good verdict if the guest ended so.
 judged() {
@@ -288,7 +415,7 @@ check AHangAfterTheVerdictFails case_failed guest end
 judged late_panic 0 '[   12.345678] Kernel panic - not syncing: after the verdict'
 check APanicAfterTheVerdictFails case_failed guest console
 
-KERNEL=$TEST_TMPDIR/none boot no_kernel 60 30 passes
+KERNEL=$TEST_TMPDIR/none boot no_kernel 120 30 passes
 check AMissingKernelFails [ "$status" != 0 ]
 
 finish

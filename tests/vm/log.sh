@@ -94,11 +94,12 @@ read_log() {
     echo "nlmmap-vm: mark $log_marks" >/dev/kmsg
     until [ -n "$log_problem" ] || grep -q ";nlmmap-vm: mark $log_marks\$" /tmp/kmsg; do
         log_tries=$((log_tries + 1))
-        if [ "$log_tries" -ge 30 ]; then
+        # The reader ends where lines were lost before it read them, and says so.
+        if [ "$log_tries" -ge 300 ] || [ -s /tmp/kmsg.end ]; then
             log_problem="it cannot be read any more: $(cat /tmp/kmsg.end)"
             break
         fi
-        sleep 1
+        usleep 100000
     done
     # From the start, for the numbers' sake; a line still being written is for the next look.
     rm -f /tmp/lost

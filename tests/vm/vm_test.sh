@@ -17,7 +17,7 @@ status=0
 begun=$SECONDS
 # All that a test writes to the kernel's log stands there: nothing is rationed. A busy host
 # may starve a guest's CPUs for longer than the kernel's watchdogs think that a CPU can be.
-NLMMAP_BOOT_APPEND="quiet log_buf_len=4M printk.devkmsg=on watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=100" NLMMAP_BOOT_ACCEL=${7:-} \
+NLMMAP_BOOT_APPEND="quiet log_buf_len=4M printk.devkmsg=on watchdog_thresh=60 workqueue.watchdog_thresh=120 rcupdate.rcu_cpu_stall_timeout=100" NLMMAP_BOOT_ACCEL=${7:-} \
     nlmmap_boot "$kernel" "$initramfs" "$out/console.log" "$out/verdict.ktap" "$seconds" -m "$megabytes" || status=$?
 case $status in
 0) ended="the guest ended by itself" ;;

@@ -42,11 +42,11 @@ nlmmap_packages() {
     local set
     for set in "$@"; do
         case $set in
-        build) echo bazel-bootstrap g++ make pkgconf libnl-3-dev libcli11-dev libfmt-dev nlohmann-json3-dev googletest ;;
+        build) echo bazel-bootstrap g++ make pkgconf libnl-3-dev libnl-genl-3-dev libnl-nf-3-dev libnl-route-3-dev libpcap-dev libcli11-dev libfmt-dev nlohmann-json3-dev googletest ;;
         kernel) echo make gcc libc6-dev kmod pahole patch xz-utils ;;
         kernel-source) echo bc bison flex libelf-dev ;;
         vm) echo qemu-system-x86 busybox-static cpio kmod ;;
-        test) echo clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev cmake sparse shellcheck mandoc perl python3 python3-yaml file zip xz-utils ;;
+        test) echo clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev cmake conntrack iproute2 libnl-utils sparse shellcheck mandoc perl python3 python3-yaml tshark file zip xz-utils ;;
         *) nlmmap_die "nlmmap_packages: no set '$set'" ;;
         esac
     done | tr ' ' '\n' | sort -u

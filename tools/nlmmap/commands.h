@@ -45,7 +45,10 @@ struct StatOptions {
 };
 
 int list(const ListOptions& options, Output& output);
+// Of groups of nlmmap's own family, or all of other families.
 int watch(const WatchOptions& options, Output& output, StopSignal& stop);
+// The same for groups of other families.
+int watch_attached(const WatchOptions& options, Output& output, StopSignal& stop);
 int stat(const StatOptions& options, Output& output, StopSignal& stop);
 
 }  // namespace nlmmap::tool

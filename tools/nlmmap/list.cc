@@ -57,15 +57,17 @@ void print_sockets(const std::vector<NamedSocket>& sockets, Output& output) {
         return;
     }
     Table table({{"PROCESS"},
+                 {"FAMILY"},
                  {"PORT", Align::right},
                  {"UID", Align::right},
                  {"RING", Align::right},
                  {"LOST", Align::right},
                  {"GROUPS"}});
     for (const NamedSocket& socket : sockets) {
-        table.add({process_names(socket.processes), fmt::format("{}", socket.info.portid),
-                   fmt::format("{}", socket.info.uid), size_text(socket.info.rx_bytes),
-                   fmt::format("{}", socket.info.lost), group_names(socket)});
+        table.add({process_names(socket.processes), socket.family,
+                   fmt::format("{}", socket.info.portid), fmt::format("{}", socket.info.uid),
+                   size_text(socket.info.rx_bytes), fmt::format("{}", socket.info.lost),
+                   group_names(socket)});
     }
     table.print(output);
 }

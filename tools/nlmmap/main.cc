@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -15,6 +16,9 @@
 #include "tools/nlmmap/arguments.h"
 #include "tools/nlmmap/commands.h"
 #include "tools/nlmmap/output.h"
+#include "tools/nlmmap/record_options.h"
+#include "tools/nlmmap/recorder.h"
+#include "tools/nlmmap/run.h"
 #include "tools/nlmmap/stop.h"
 #include "tools/nlmmap/text.h"
 
@@ -30,6 +34,8 @@ constexpr const char* kFooter = R"(Examples:
   nlmmap list                          which groups there are
   nlmmap watch process_events          print a group's messages as they come
   nlmmap watch --json GROUP | jq .     the same for a program
+  sudo nlmmap watch route:link         the kernel's own groups, and nothing is lost
+  sudo nlmmap record -w FILE.pcap      what rtnetlink says, for Wireshark
   sudo nlmmap stat -i 1                is anybody losing messages?
 
 Exit status: 0 success, 1 failure (one line says why), 2 wrong command line,
@@ -43,7 +49,16 @@ Examples:
   nlmmap list
   nlmmap list --json | jq -r '.groups[].name')";
 
-constexpr const char* kWatchFooter = R"(SIZE is a number of bytes, or one with k (1,024), M or G.
+constexpr const char* kWatchFooter =
+    R"(GROUP is one that `nlmmap list` shows, or a group of one of the kernel's own netlink
+families, which takes CAP_NET_ADMIN: FAMILY:GROUP[,GROUP]..., where FAMILY is
+
+  route        with link, neigh, ipv4-ifaddr, ipv6-route... (RTNLGRP_*)
+  netfilter    with conntrack-new, conntrack-destroy, nftables... (NFNLGRP_*)
+  genl         with a generic netlink family, all its groups, or FAMILY/GROUP
+  xfrm, audit  and others, with their groups by name or number
+
+SIZE is a number of bytes, or one with k (1,024), M or G.
 Attributes are shown as TYPE=VALUE: numbers also in hexadecimal, "strings" quoted,
 {nested attributes}, other bytes in [brackets]. What was lost is told where it was lost.
 
@@ -51,7 +66,9 @@ Examples:
   nlmmap watch process_events
   nlmmap watch --time --ring-bytes 16M process_events
   nlmmap watch --json --count 10 process_events | jq .
-  nlmmap watch --hex --count 1 process_events)";
+  nlmmap watch --hex --count 1 process_events
+  sudo nlmmap watch route:link,ipv4-ifaddr
+  sudo nlmmap watch netfilter:conntrack-new genl:nlctrl)";
 
 constexpr const char* kStatFooter =
     R"(MESSAGES counts the records meant for a ring, LOST those that found it full;
@@ -62,12 +79,23 @@ Examples:
   sudo nlmmap stat -i 1                     rates, every second
   sudo nlmmap stat --json | jq '.sockets[] | select(.lost > 0)')";
 
+// "list, watch or stat"
+std::string command_names(const CLI::App& app) {
+    const auto all = app.get_subcommands([](const CLI::App*) { return true; });
+    std::string names;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        if (i != 0) names += i + 1 == all.size() ? " or " : ", ";
+        names += all[i]->get_name();
+    }
+    return names;
+}
+
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
     const auto commands = app.get_subcommands();  // those that the command line names
     const std::vector<std::string> others = app.remaining();
     if (commands.empty() && !others.empty()) {
-        fmt::print(stderr, "nlmmap: there is no command `{}`: say list, watch or stat.\n",
-                   printable(others.front()));
+        fmt::print(stderr, "nlmmap: there is no command `{}`: say {}.\n", printable(others.front()),
+                   command_names(app));
     } else {
         fmt::print(stderr, "nlmmap: {}\n", error.what());
     }
@@ -92,8 +120,7 @@ int run(int argc, char** argv) {
     WatchOptions watch_options;
     CLI::App* watch_command =
         app.add_subcommand("watch", "Print the messages of groups as they come");
-    watch_command->add_option("GROUP", watch_options.groups, "Groups; `nlmmap list` shows them")
-        ->required();
+    watch_command->add_option("GROUP", watch_options.groups, "Groups; see below")->required();
     watch_command->add_flag("--json", watch_options.json, "Print one JSON object for each line");
     watch_command->add_flag("--hex", watch_options.hex, "Dump each message's bytes instead");
     watch_command->add_flag("--time", watch_options.time,
@@ -118,6 +145,11 @@ int run(int argc, char** argv) {
         ->option_text("SIZE");
     watch_command->footer(kWatchFooter);
 
+    RecordOptions record_options;
+    CLI::App* record_command =
+        app.add_subcommand("record", "Write messages of the kernel's families to a pcap file");
+    add_record_options(*record_command, record_options);
+
     StatOptions stat_options;
     double interval_seconds = 0;
     CLI::App* stat_command =
@@ -134,6 +166,8 @@ int run(int argc, char** argv) {
         ->option_text("N");
     stat_command->footer(kStatFooter);
 
+    add_run(app);
+
     if (argc <= 1) {
         fmt::print(stderr, "{}", app.help());
         return kUsage;
@@ -147,6 +181,7 @@ int run(int argc, char** argv) {
     }
     if (interval->count() != 0)
         stat_options.interval = std::chrono::duration<double>(interval_seconds);
+    if (record_command->parsed()) become_recorder(record_options);
 
     StopSignal stop;
     Output output(STDOUT_FILENO, StopSignal::flag());

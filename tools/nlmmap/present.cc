@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include "tools/nlmmap/clock.h"
 #include "tools/nlmmap/decode.h"
@@ -30,6 +32,16 @@ Payload split(const Message& message, std::size_t fixed_header_bytes) {
     return {payload.first(header), payload.subspan(header)};
 }
 
+Decoded decode(const PresentOptions& options, const Record& record, const Message& message) {
+    Decoded decoded;
+    // Any process may send to a netlink socket: what does not come from the kernel is shown as the
+    // bytes that it is, and teaches the decoder nothing.
+    if (options.decoder != nullptr && record.portid() == 0)
+        decoded = options.decoder->decode(message);
+    if (options.fixed_header_bytes != 0) decoded.fixed_header_bytes = options.fixed_header_bytes;
+    return decoded;
+}
+
 class TextPresenter final : public Presenter {
   public:
     TextPresenter(const PresentOptions& options, Output& output)
@@ -47,7 +59,14 @@ class TextPresenter final : public Presenter {
             for (const std::string& row : hex_dump(message.bytes())) output_.line("  " + row);
             return;
         }
-        const Payload payload = split(message, options_.fixed_header_bytes);
+        const Decoded decoded = decode(options_, record, message);
+        for (const std::string* const words : {&decoded.action, &decoded.object, &decoded.text})
+            if (!words->empty()) line += "  " + *words;
+        if (!decoded.text.empty()) {
+            output_.line(line);
+            return;
+        }
+        const Payload payload = split(message, decoded.fixed_header_bytes);
         if (!payload.fixed_header.empty()) line += "  header=" + hex_list(payload.fixed_header);
         const std::string attributes = attributes_text(payload.attributes);
         if (!attributes.empty()) line += "  " + attributes;
@@ -56,11 +75,26 @@ class TextPresenter final : public Presenter {
 
     void loss(std::uint64_t lost, std::uint64_t first_seq) override {
         if (lost == 1) {
-            output_.print_line("-- lost 1 record (seq {}): the ring was full", first_seq);
+            output_.print_line("-- {}lost 1 record (seq {}): {}", source(), first_seq, reason());
         } else {
-            output_.print_line("-- lost {} records (seq {} to {}): the ring was full", lost,
-                               first_seq, first_seq + lost - 1);
+            output_.print_line("-- {}lost {} records (seq {} to {}): {}", source(), lost, first_seq,
+                               first_seq + lost - 1, reason());
         }
+    }
+
+    void loss_nearby(std::uint64_t lost, std::uint64_t seq) override {
+        output_.print_line("-- {}lost {} record{} about here, not later than before seq {}: {}",
+                           source(), lost, lost == 1 ? "" : "s", seq, reason());
+    }
+
+    void loss_unknown(std::uint64_t seq) override {
+        output_.print_line("-- {}lost records before seq {}; the source did not count them",
+                           source(), seq);
+    }
+
+    void source_error(std::uint64_t seq, int errnum) override {
+        output_.print_line("-- {}seq {} is an error in place of a message: {}", source(), seq,
+                           std::generic_category().message(errnum));
     }
 
     void malformed(std::string_view group, const Record& record, Bytes bytes) override {
@@ -74,6 +108,14 @@ class TextPresenter final : public Presenter {
     }
 
   private:
+    std::string source() const {
+        return options_.source.empty() ? std::string() : options_.source + ": ";
+    }
+    std::string_view reason() const {
+        return options_.source.empty() ? "the ring was full"
+                                       : "the ring and the receive buffer were full";
+    }
+
     const PresentOptions options_;
     Output& output_;
 };
@@ -98,7 +140,11 @@ class JsonPresenter final : public Presenter {
         if (options_.hex) {
             object["hex"] = hex(message.bytes());
         } else {
-            const Payload payload = split(message, options_.fixed_header_bytes);
+            const Decoded decoded = decode(options_, record, message);
+            if (!decoded.action.empty()) object["action"] = decoded.action;
+            if (!decoded.object.empty()) object["object"] = decoded.object;
+            if (!decoded.text.empty()) object["text"] = decoded.text;
+            const Payload payload = split(message, decoded.fixed_header_bytes);
             if (!payload.fixed_header.empty()) object["header"] = hex(payload.fixed_header);
             add_attributes_json(object, payload.attributes);
         }
@@ -106,10 +152,31 @@ class JsonPresenter final : public Presenter {
     }
 
     void loss(std::uint64_t lost, std::uint64_t first_seq) override {
-        const nlohmann::ordered_json object = {{"event", "loss"},
-                                               {"lost", lost},
-                                               {"first_seq", first_seq},
-                                               {"last_seq", first_seq + lost - 1}};
+        nlohmann::ordered_json object = begin("loss");
+        object["lost"] = lost;
+        object["first_seq"] = first_seq;
+        object["last_seq"] = first_seq + lost - 1;
+        output_.line(object.dump());
+    }
+
+    void loss_nearby(std::uint64_t lost, std::uint64_t seq) override {
+        nlohmann::ordered_json object = begin("loss_nearby");
+        object["lost"] = lost;
+        object["before_seq"] = seq;
+        output_.line(object.dump());
+    }
+
+    void loss_unknown(std::uint64_t seq) override {
+        nlohmann::ordered_json object = begin("loss_unknown");
+        object["before_seq"] = seq;
+        output_.line(object.dump());
+    }
+
+    void source_error(std::uint64_t seq, int errnum) override {
+        nlohmann::ordered_json object = begin("error");
+        object["seq"] = seq;
+        object["errno"] = errnum;
+        object["sentence"] = std::generic_category().message(errnum);
         output_.line(object.dump());
     }
 
@@ -129,6 +196,12 @@ class JsonPresenter final : public Presenter {
     }
 
   private:
+    nlohmann::ordered_json begin(std::string_view event) const {
+        nlohmann::ordered_json object = {{"event", event}};
+        if (!options_.source.empty()) object["source"] = options_.source;
+        return object;
+    }
+
     const PresentOptions options_;
     Output& output_;
 };

@@ -14,6 +14,7 @@ namespace nlmmap::tool {
 struct NamedSocket {
     SocketInfo info;
     std::vector<Process> processes;   // those that hold it and may be seen
+    std::string family;               // "route"; a number where libnl has no name; "nlmmap": ours
     std::vector<std::string> groups;  // names; "#12" for one that was deleted since
 };
 

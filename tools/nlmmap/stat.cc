@@ -89,6 +89,7 @@ void print_table(const Look& look, const RateBook* book, Output& output) {
         return;
     }
     std::vector<Column> columns = {{"PROCESS"},
+                                   {"FAMILY"},
                                    {"PORT", Align::right},
                                    {"RING", Align::right},
                                    {"WAITING", Align::right},
@@ -108,12 +109,17 @@ void print_table(const Look& look, const RateBook* book, Output& output) {
     Table table(std::move(columns));
     for (const NamedSocket& socket : look.sockets) {
         const SocketInfo& info = socket.info;
-        std::vector<std::string> cells = {
-            process_names(socket.processes), fmt::format("{}", info.portid),
-            size_text(info.rx_bytes),        fmt::format("{}", info.produced - info.consumed),
-            size_text(info.high_water),      fmt::format("{}", info.produced),
-            fmt::format("{}", info.seq),     fmt::format("{}", info.lost),
-            fmt::format("{}", info.wakeups), fmt::format("{}", info.forged)};
+        std::vector<std::string> cells = {process_names(socket.processes),
+                                          socket.family,
+                                          fmt::format("{}", info.portid),
+                                          size_text(info.rx_bytes),
+                                          fmt::format("{}", info.produced - info.consumed),
+                                          size_text(info.high_water),
+                                          fmt::format("{}", info.produced),
+                                          fmt::format("{}", info.seq),
+                                          fmt::format("{}", info.lost),
+                                          fmt::format("{}", info.wakeups),
+                                          fmt::format("{}", info.forged)};
         if (book != nullptr) {
             const std::optional<Rates> rates = book->rates(info, look.when);
             cells.push_back(rate_text(rates, &Rates::records));

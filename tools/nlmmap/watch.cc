@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <iterator>
@@ -11,9 +12,10 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <utility>
 
 #include "tools/nlmmap/commands.h"
+#include "tools/nlmmap/losses.h"
+#include "tools/nlmmap/netlink_groups.h"
 #include "tools/nlmmap/present.h"
 #include "tools/nlmmap/text.h"
 
@@ -56,7 +58,7 @@ class Watch {
             if (groups_left_ == 0) return kGroupDeleted;
             if (stop_.stopped()) return kSuccess;
             if (more) continue;
-            tell_tail(lost);
+            tell(losses_.tail(lost));
             output_.flush();
             sleep();
         }
@@ -88,8 +90,7 @@ class Watch {
         bool any = false;
         for (const Record& record : receiver_.read()) {
             any = true;
-            tell_loss_before(record);
-            last_seq_ = record.seq();
+            tell(losses_.before(record));
             if (record.is_notice()) {
                 notice(record);
                 continue;
@@ -111,21 +112,8 @@ class Watch {
         return any;
     }
 
-    // What tell_tail() told already is not told again.
-    void tell_loss_before(const Record& record) {
-        const std::uint64_t lost = record.lost_before();
-        const std::uint64_t told = std::exchange(tail_told_, 0);
-        if (lost > told) presenter_->loss(lost - told, record.seq() - (lost - told));
-        losses_told_ += lost > told ? lost - told : 0;
-    }
-
-    // Losses after which no record has come yet: `lost` was read before the ring was seen empty.
-    void tell_tail(std::uint64_t lost) {
-        if (lost <= losses_told_) return;
-        const std::uint64_t news = lost - losses_told_;
-        presenter_->loss(news, last_seq_ + tail_told_ + 1);
-        tail_told_ += news;
-        losses_told_ += news;
+    void tell(const Losses::Run& run) {
+        if (run.lost != 0) presenter_->loss(run.lost, run.first_seq);
     }
 
     void notice(const Record& record) {
@@ -166,15 +154,19 @@ class Watch {
     std::map<std::uint32_t, std::string> groups_;  // the names by number, deleted ones included
     std::size_t groups_left_ = 0;
     std::uint64_t messages_ = 0;
-    std::uint64_t last_seq_ = 0;
-    std::uint64_t losses_told_ = 0;
-    std::uint64_t tail_told_ = 0;  // of these, those after the last record
+    Losses losses_;
     bool done_ = false;
 };
 
 }  // namespace
 
 int watch(const WatchOptions& options, Output& output, StopSignal& stop) {
+    const auto others = std::count_if(options.groups.begin(), options.groups.end(),
+                                      [](const auto& name) { return is_netlink_group(name); });
+    if (others == std::ssize(options.groups)) return watch_attached(options, output, stop);
+    if (others != 0)
+        throw std::runtime_error(
+            "groups of nlmmap and of other families at once: watch them by two commands");
     Watch watch(options, output, stop);
     const int status = watch.run();
     output.flush();

@@ -105,6 +105,7 @@ struct nlmmap_ring_ops {
  * @consumer: the page that user space writes: hostile
  * @ops: callbacks
  * @header_bytes: before each datagram
+ * @features: NLMMAP_FEATURE_*: fields after each header
  * @lock: see above; guards all that follows
  * @position: produced so far; what @producer->position says
  * @limit: up to here there is room without looking at anything else. 0 sends
@@ -134,6 +135,7 @@ struct nlmmap_ring {
 	struct nlmmap_consumer *consumer;
 	const struct nlmmap_ring_ops *ops;
 	u32 header_bytes;
+	u32 features;
 
 	raw_spinlock_t lock ____cacheline_aligned;
 	u64 position;
@@ -177,6 +179,7 @@ struct nlmmap_ring_counters {
 void nlmmap_ring_init(struct nlmmap_ring *ring, void *consumer_page,
 		      void *producer_page, void *data, u64 data_bytes,
 		      u32 setup_flags, const struct nlmmap_ring_ops *ops);
+bool nlmmap_ring_has_room(struct nlmmap_ring *ring, u64 bytes);
 int nlmmap_ring_make_room(struct nlmmap_ring *ring, u64 bytes);
 void nlmmap_ring_lose(struct nlmmap_ring *ring, u32 count);
 void nlmmap_ring_wake(struct nlmmap_ring *ring);
@@ -187,9 +190,9 @@ void nlmmap_ring_drop_notice(struct nlmmap_ring *ring);
 void nlmmap_ring_give_notice(struct nlmmap_ring *ring, u16 group);
 void nlmmap_ring_count(struct nlmmap_ring *ring,
 		       struct nlmmap_ring_counters *counters);
-void nlmmap_ring_stamp(struct nlmmap_record *record);
+void nlmmap_ring_stamp(const struct nlmmap_ring *ring, struct nlmmap_record *record);
 
-/* The only optional field so far. */
+/* Has it optional fields? */
 static __always_inline bool nlmmap_ring_stamps(const struct nlmmap_ring *ring)
 {
 	return ring->header_bytes != sizeof(struct nlmmap_record);
@@ -301,7 +304,7 @@ nlmmap_ring_start(struct nlmmap_ring *ring, u16 group, u16 flags, u32 len, u64 b
 	record->nsid = -1;
 	record->seq = ring->seq + 1;
 	if (unlikely(nlmmap_ring_stamps(ring)))
-		nlmmap_ring_stamp(record);
+		nlmmap_ring_stamp(ring, record);
 	return record;
 }
 

@@ -6,11 +6,13 @@
  * serialise the callers. Group requests run under nlmmap_group_mutex; set-up
  * orders itself in socket.c.
  */
+#include <linux/net.h>
 #include <linux/netlink.h>
 #include <net/netlink.h>
 #include <net/net_namespace.h>
 #include <net/sock.h>
 
+#include "attach.h"
 #include "control.h"
 #include "group.h"
 #include "socket.h"
@@ -18,6 +20,16 @@
 static const struct nla_policy nlmmap_setup_policy[NLMMAP_A_FLAGS + 1] = {
 	[NLMMAP_A_RX_BYTES]	= { .type = NLA_U32 },
 	[NLMMAP_A_FLAGS]	= { .type = NLA_U32 },
+};
+
+static const struct nla_policy nlmmap_attach_policy[NLMMAP_A_FD + 1] = {
+	[NLMMAP_A_RX_BYTES]	= { .type = NLA_U32 },
+	[NLMMAP_A_FLAGS]	= { .type = NLA_U32 },
+	[NLMMAP_A_FD]		= { .type = NLA_U32 },
+};
+
+static const struct nla_policy nlmmap_socket_policy[NLMMAP_A_FD + 1] = {
+	[NLMMAP_A_FD]		= { .type = NLA_U32 },
 };
 
 static const struct nla_policy nlmmap_group_policy[NLMMAP_A_GROUP_ID + 1] = {
@@ -28,6 +40,9 @@ static const struct nla_policy nlmmap_group_policy[NLMMAP_A_GROUP_ID + 1] = {
 
 /* Requests that take no attributes at all. */
 static const struct nla_policy nlmmap_empty_policy[1];
+
+#define NLMMAP_FEATURES	(NLMMAP_FEATURE_TIME | NLMMAP_FEATURE_CREDENTIALS | \
+			 NLMMAP_FEATURE_ATTACH | NLMMAP_FEATURE_WAIT)
 
 /* What a NLMMAP_MSG_SOCKET needs without its groups, generously. */
 #define NLMMAP_ANSWER_BYTES	512
@@ -82,11 +97,12 @@ static int nlmmap_put_socket(const struct nlmmap_answer *answer,
 		return -EMSGSIZE;
 	nlmmap_ring_count(&socket->rx, &counters);
 	if (nla_put_u32(skb, NLMMAP_A_ABI_VERSION, NLMMAP_ABI_VERSION) ||
-	    nlmmap_put_u64_attr(skb, NLMMAP_A_FEATURES, NLMMAP_FEATURE_TIME) ||
+	    nlmmap_put_u64_attr(skb, NLMMAP_A_FEATURES, NLMMAP_FEATURES) ||
 	    nla_put_u32(skb, NLMMAP_A_RX_BYTES, socket->memory.data_bytes) ||
 	    nla_put_u32(skb, NLMMAP_A_FLAGS, socket->flags) ||
 	    nla_put_u32(skb, NLMMAP_A_HEADER_BYTES, socket->rx.header_bytes) ||
 	    nla_put_u32(skb, NLMMAP_A_PORTID, socket->portid) ||
+	    nla_put_u32(skb, NLMMAP_A_PROTOCOL, socket->sk->sk_protocol) ||
 	    nlmmap_put_u64_attr(skb, NLMMAP_A_INODE, sock_i_ino(socket->sk)) ||
 	    nla_put_u32(skb, NLMMAP_A_UID, from_kuid_munged(answer->user_ns, socket->uid)) ||
 	    nlmmap_put_u64_attr(skb, NLMMAP_A_PRODUCED, counters.produced) ||
@@ -132,10 +148,10 @@ static bool nlmmap_is_admin(const struct sk_buff *skb)
 	return netlink_net_capable(skb, CAP_NET_ADMIN);
 }
 
-static struct nlmmap_socket *nlmmap_sender(const struct sk_buff *skb,
-					   struct netlink_ext_ack *extack)
+static struct nlmmap_socket *nlmmap_socket_asked(const struct sock *sk,
+						 struct netlink_ext_ack *extack)
 {
-	struct nlmmap_socket *socket = nlmmap_socket_find(NETLINK_CB(skb).sk);
+	struct nlmmap_socket *socket = nlmmap_socket_find(sk);
 
 	if (!socket) {
 		NL_SET_ERR_MSG(extack, "this socket has no ring: set it up first");
@@ -168,16 +184,37 @@ static int nlmmap_answer_socket(struct sk_buff *skb, const struct nlmsghdr *nlh,
 	return 0;
 }
 
+/* The socket that the request names by descriptor, with a reference to its file. */
+static struct socket *nlmmap_socket_named(const struct nlattr *fd,
+					  struct netlink_ext_ack *extack)
+{
+	struct socket *sock;
+	int err;
+
+	sock = sockfd_lookup(nla_get_u32(fd), &err);
+	if (!sock) {
+		if (err == -ENOTSOCK)
+			NL_SET_ERR_MSG(extack, "the descriptor is no socket");
+		else
+			NL_SET_ERR_MSG(extack, "there is no such descriptor");
+		return ERR_PTR(err);
+	}
+	return sock;
+}
+
 static int nlmmap_do_setup(struct sk_buff *skb, struct nlmsghdr *nlh,
 			   struct netlink_ext_ack *extack)
 {
-	struct nlattr *tb[NLMMAP_A_FLAGS + 1];
+	bool attach = nlh->nlmsg_type == NLMMAP_MSG_ATTACH;
+	struct nlattr *tb[NLMMAP_A_FD + 1];
 	struct nlmmap_setup setup = { };
 	struct nlmmap_socket *socket;
+	struct socket *sock = NULL;
 	struct sk_buff *reply;
 	int err;
 
-	err = nlmsg_parse(nlh, 0, tb, NLMMAP_A_FLAGS, nlmmap_setup_policy, extack);
+	err = nlmsg_parse(nlh, 0, tb, attach ? NLMMAP_A_FD : NLMMAP_A_FLAGS,
+			  attach ? nlmmap_attach_policy : nlmmap_setup_policy, extack);
 	if (err)
 		return err;
 	if (!tb[NLMMAP_A_RX_BYTES]) {
@@ -188,6 +225,15 @@ static int nlmmap_do_setup(struct sk_buff *skb, struct nlmsghdr *nlh,
 	if (tb[NLMMAP_A_FLAGS])
 		setup.flags = nla_get_u32(tb[NLMMAP_A_FLAGS]);
 	setup.portid = NETLINK_CB(skb).portid;
+	if (attach) {
+		if (!tb[NLMMAP_A_FD]) {
+			NL_SET_ERR_MSG(extack, "no descriptor given");
+			return -EINVAL;
+		}
+		sock = nlmmap_socket_named(tb[NLMMAP_A_FD], extack);
+		if (IS_ERR(sock))
+			return PTR_ERR(sock);
+	}
 
 	/* Before the set-up, which cannot be undone. Other threads may join groups
 	 * with the socket before it is answered.
@@ -195,14 +241,21 @@ static int nlmmap_do_setup(struct sk_buff *skb, struct nlmsghdr *nlh,
 	reply = nlmsg_new(nlmmap_socket_answer_bytes(setup.rx_bytes), GFP_KERNEL);
 	if (!reply) {
 		NL_SET_ERR_MSG(extack, "no memory for the answer");
-		return -ENOMEM;
+		err = -ENOMEM;
+		goto out_put;
 	}
-	socket = nlmmap_socket_setup(NETLINK_CB(skb).sk, &setup, extack);
+	socket = attach ? nlmmap_attach(skb, sock, &setup, extack) :
+		 nlmmap_socket_setup(NETLINK_CB(skb).sk, &setup, extack);
 	if (IS_ERR(socket)) {
 		nlmsg_free(reply);
-		return PTR_ERR(socket);
+		err = PTR_ERR(socket);
+		goto out_put;
 	}
-	return nlmmap_answer_socket(skb, nlh, socket, reply);
+	err = nlmmap_answer_socket(skb, nlh, socket, reply);
+out_put:
+	if (sock)
+		sockfd_put(sock);
+	return err;
 }
 
 static struct nlmmap_group *nlmmap_group_asked(const struct net *net,
@@ -238,7 +291,7 @@ static int nlmmap_do_join(struct sk_buff *skb, struct nlmsghdr *nlh,
 	err = nlmsg_parse(nlh, 0, tb, NLMMAP_A_GROUP_ID, nlmmap_group_policy, extack);
 	if (err)
 		return err;
-	socket = nlmmap_sender(skb, extack);
+	socket = nlmmap_socket_asked(NETLINK_CB(skb).sk, extack);
 	if (IS_ERR(socket))
 		return PTR_ERR(socket);
 
@@ -334,14 +387,20 @@ static int nlmmap_dump_start(struct sk_buff *skb, const struct nlmsghdr *nlh,
 static int nlmmap_do_socket_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 				struct netlink_ext_ack *extack)
 {
+	bool dump = (nlh->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+	struct nlattr *tb[NLMMAP_A_FD + 1] = { };
 	struct nlmmap_socket *socket;
+	struct socket *sock = NULL;
 	struct sk_buff *reply;
 	int err;
 
-	err = nlmsg_parse(nlh, 0, NULL, 0, nlmmap_empty_policy, extack);
+	if (dump)
+		err = nlmsg_parse(nlh, 0, NULL, 0, nlmmap_empty_policy, extack);
+	else
+		err = nlmsg_parse(nlh, 0, tb, NLMMAP_A_FD, nlmmap_socket_policy, extack);
 	if (err)
 		return err;
-	if ((nlh->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP) {
+	if (dump) {
 		struct netlink_dump_control control = {
 			.dump = nlmmap_dump_sockets,
 		};
@@ -353,15 +412,27 @@ static int nlmmap_do_socket_get(struct sk_buff *skb, struct nlmsghdr *nlh,
 		control.min_dump_alloc = nlmmap_largest_answer(sock_net(skb->sk));
 		return nlmmap_dump_start(skb, nlh, &control, extack);
 	}
-	socket = nlmmap_sender(skb, extack);
-	if (IS_ERR(socket))
-		return PTR_ERR(socket);
+	if (tb[NLMMAP_A_FD]) {
+		sock = nlmmap_socket_named(tb[NLMMAP_A_FD], extack);
+		if (IS_ERR(sock))
+			return PTR_ERR(sock);
+	}
+	socket = nlmmap_socket_asked(sock ? sock->sk : NETLINK_CB(skb).sk, extack);
+	if (IS_ERR(socket)) {
+		err = PTR_ERR(socket);
+		goto out_put;
+	}
 	reply = nlmsg_new(nlmmap_socket_answer_bytes(socket->memory.data_bytes), GFP_KERNEL);
 	if (!reply) {
 		NL_SET_ERR_MSG(extack, "no memory for the answer");
-		return -ENOMEM;
+		err = -ENOMEM;
+		goto out_put;
 	}
-	return nlmmap_answer_socket(skb, nlh, socket, reply);
+	err = nlmmap_answer_socket(skb, nlh, socket, reply);
+out_put:
+	if (sock)
+		sockfd_put(sock);
+	return err;
 }
 
 static int nlmmap_dump_groups(struct sk_buff *skb, struct netlink_callback *cb)
@@ -432,6 +503,7 @@ static int nlmmap_control_do(struct sk_buff *skb, struct nlmsghdr *nlh,
 {
 	switch (nlh->nlmsg_type) {
 	case NLMMAP_MSG_SETUP:
+	case NLMMAP_MSG_ATTACH:
 		return nlmmap_do_setup(skb, nlh, extack);
 	case NLMMAP_MSG_JOIN:
 	case NLMMAP_MSG_LEAVE:

@@ -11,7 +11,9 @@
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
 
+#include "attach.h"
 #include "control.h"
+#include "drain.h"
 #include "group.h"
 #include "override.h"
 #include "plain.h"
@@ -38,6 +40,10 @@ MODULE_PARM_DESC(max_members, "most rings that may join one group (default 256)"
 module_param_named(plain_ring_bytes, nlmmap_plain_ring_bytes, uint, 0644);
 MODULE_PARM_DESC(plain_ring_bytes,
 		 "ring before a group's listeners without a ring, bytes (default 1 MiB)");
+
+module_param_named(attach_unprivileged, nlmmap_attach_unprivileged, bool, 0644);
+MODULE_PARM_DESC(attach_unprivileged,
+		 "let users without CAP_NET_ADMIN put rings under sockets of other families (default N)");
 
 static int __net_init nlmmap_net_init(struct net *net)
 {
@@ -96,9 +102,12 @@ static int __init nlmmap_init(void)
 	err = nlmmap_socket_init();
 	if (err)
 		return err;
-	err = nlmmap_plain_init();
+	err = nlmmap_drain_init();
 	if (err)
 		goto err_socket_exit;
+	err = nlmmap_plain_init();
+	if (err)
+		goto err_drain_exit;
 	err = register_pernet_subsys(&nlmmap_net_ops);
 	if (err) {
 		if (err == -EADDRINUSE)
@@ -111,6 +120,8 @@ static int __init nlmmap_init(void)
 err_plain_exit:
 	nlmmap_listen_exit();
 	nlmmap_plain_exit();
+err_drain_exit:
+	nlmmap_drain_exit();
 err_socket_exit:
 	nlmmap_socket_exit();
 	return err;
@@ -121,6 +132,7 @@ static void __exit nlmmap_exit(void)
 	unregister_pernet_subsys(&nlmmap_net_ops);
 	nlmmap_listen_exit();
 	nlmmap_plain_exit();
+	nlmmap_drain_exit();
 	nlmmap_socket_exit();
 }
 

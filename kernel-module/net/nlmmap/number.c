@@ -24,7 +24,9 @@
  */
 #define NLMMAP_NUMBERS_RESTING	16
 
-/* So many are left to private groups while a public one can have another. */
+/* So many, less those that rest, are left to private groups while a public one
+ * can have another.
+ */
 #define NLMMAP_NUMBERS_RESERVED	256
 
 /* Numbers from nlmmap_next_number on are fresh, those in nlmmap_clean as good as

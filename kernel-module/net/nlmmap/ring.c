@@ -17,6 +17,9 @@ static_assert(offsetof(struct nlmmap_consumer, lost_seen) == 16, "consumer page"
 static_assert(offsetof(struct nlmmap_producer, features) == 16, "producer page");
 static_assert(offsetof(struct nlmmap_producer, position) == 64, "producer page");
 static_assert(offsetof(struct nlmmap_producer, lost) == 72, "producer page");
+static_assert(offsetof(struct nlmmap_producer, state) == 80, "producer page");
+static_assert(sizeof(struct nlmmap_credentials) == 16, "credentials");
+/* Rings that have notices have no credentials. */
 static_assert(sizeof(struct nlmmap_record) + sizeof(__u64) + sizeof(struct nlmsghdr) +
 	      sizeof(struct nlattr) + sizeof(__u32) <= NLMMAP_NOTICE_BYTES,
 	      "room for a notice");
@@ -49,6 +52,9 @@ void nlmmap_ring_init(struct nlmmap_ring *ring, void *consumer_page,
 	ring->header_bytes = sizeof(struct nlmmap_record);
 	if (setup_flags & NLMMAP_SETUP_TIME)
 		ring->header_bytes += sizeof(__u64);
+	if (setup_flags & NLMMAP_SETUP_CREDENTIALS)
+		ring->header_bytes += sizeof(struct nlmmap_credentials);
+	ring->features = setup_flags;
 	ring->wake_at = NLMMAP_WAKE_NEVER;
 	atomic_set(&ring->missed, 0);
 
@@ -142,6 +148,19 @@ static void nlmmap_ring_fold_missed(struct nlmmap_ring *ring)
 
 	if (unlikely(missed))
 		nlmmap_ring_lose(ring, (u32)missed);
+}
+
+/**
+ * nlmmap_ring_has_room - would a record fit? Counts nothing if not
+ * @ring: locked
+ * @bytes: of the whole record
+ *
+ * Return: true: nlmmap_ring_start() will find room, until the next record.
+ */
+bool nlmmap_ring_has_room(struct nlmmap_ring *ring, u64 bytes)
+{
+	return ring->position + bytes - nlmmap_ring_accept(ring) <=
+	       ring->data_bytes - ring->notice_bytes;
 }
 
 /**
@@ -329,12 +348,22 @@ void nlmmap_ring_count(struct nlmmap_ring *ring,
 
 /**
  * nlmmap_ring_stamp - write the optional fields after a record's header
- * @record: the ring was set up with NLMMAP_SETUP_TIME
+ * @ring: was set up with at least one of them
+ * @record: right after its header was written
+ *
+ * The credentials are the kernel's; who knows others writes them afterwards.
  */
-noinline void nlmmap_ring_stamp(struct nlmmap_record *record)
+noinline void nlmmap_ring_stamp(const struct nlmmap_ring *ring, struct nlmmap_record *record)
 {
-	u64 now = ktime_get_boot_fast_ns();
+	u8 *field = (u8 *)(record + 1);
 
-	__builtin_memcpy(record + 1, &now, sizeof(now));
+	if (ring->features & NLMMAP_FEATURE_TIME) {
+		u64 now = ktime_get_boot_fast_ns();
+
+		__builtin_memcpy(field, &now, sizeof(now));
+		field += sizeof(now);
+	}
+	if (ring->features & NLMMAP_FEATURE_CREDENTIALS)
+		__builtin_memset(field, 0, sizeof(struct nlmmap_credentials));
 }
 EXPORT_SYMBOL_GPL(nlmmap_ring_stamp);

@@ -28,6 +28,8 @@
 #include <linux/slab.h>
 #include <net/sock.h>
 
+#include "attach.h"
+#include "drain.h"
 #include "group.h"
 #include "override.h"
 #include "socket.h"
@@ -44,6 +46,9 @@ static struct workqueue_struct *nlmmap_free_queue;
 
 /* What ring data is to poll; never EPOLLRDNORM, which is the ordinary queue. */
 #define NLMMAP_POLL_RING	(EPOLLIN | EPOLLRDBAND)
+
+/* An attached socket's ring stands for the ordinary queue. */
+#define NLMMAP_POLL_ATTACHED	(EPOLLIN | EPOLLRDNORM)
 
 /**
  * nlmmap_socket_find - what a socket has gained
@@ -80,7 +85,8 @@ static void nlmmap_socket_wake(struct irq_work *work)
 	 */
 	if (skwq_has_sleeper(wq))
 		__wake_up(&wq->wait, TASK_NORMAL, 0,
-			  poll_to_key(NLMMAP_POLL_RING));
+			  poll_to_key(socket->attached ? NLMMAP_POLL_ATTACHED :
+					NLMMAP_POLL_RING));
 	/* SIGIO, for who asked for it by O_ASYNC. */
 	sk_wake_async(socket->sk, SOCK_WAKE_WAITD, POLL_IN);
 	rcu_read_unlock();
@@ -102,6 +108,16 @@ static const struct nlmmap_ring_ops nlmmap_socket_ring_ops = {
 	.lost = nlmmap_socket_ring_lost,
 };
 
+/* What an attached socket loses is in sk_drops already. */
+static void nlmmap_socket_ring_lost_before(struct nlmmap_ring *ring, u32 count)
+{
+}
+
+static const struct nlmmap_ring_ops nlmmap_attached_ring_ops = {
+	.wake = nlmmap_socket_ring_wake,
+	.lost = nlmmap_socket_ring_lost_before,
+};
+
 /**
  * nlmmap_socket_free - free what no one can see
  * @socket: not in the hash, no group, no publisher
@@ -113,6 +129,8 @@ void nlmmap_socket_free(struct nlmmap_socket *socket)
 	/* The last publisher may have asked for a wake-up. */
 	irq_work_sync(&socket->wake);
 	nlmmap_memory_free(&socket->memory);
+	if (socket->attached)
+		nlmmap_attached_free(socket->attached);
 	sock_put(socket->sk);
 	kfree(socket);
 }
@@ -125,8 +143,12 @@ static void nlmmap_socket_free_work(struct work_struct *work)
 static int nlmmap_setup_check(const struct nlmmap_setup *setup,
 			      struct netlink_ext_ack *extack)
 {
-	if (setup->flags & ~NLMMAP_SETUP_TIME) {
+	if (setup->flags & ~(NLMMAP_SETUP_TIME | NLMMAP_SETUP_CREDENTIALS)) {
 		NL_SET_ERR_MSG(extack, "unknown set-up flag");
+		return -EOPNOTSUPP;
+	}
+	if (setup->flags & NLMMAP_SETUP_CREDENTIALS && !setup->attached) {
+		NL_SET_ERR_MSG(extack, "credentials are for attached sockets");
 		return -EOPNOTSUPP;
 	}
 	if (!setup->rx_bytes) {
@@ -151,7 +173,8 @@ static int nlmmap_setup_check(const struct nlmmap_setup *setup,
 
 /**
  * nlmmap_socket_setup - give a socket its RX ring
- * @sk: the sender of the request, in whose context this runs
+ * @sk: the sender of the request, in whose context this runs, or the socket
+ *	that it attaches to
  * @setup: unchecked
  * @extack: for the sentence, or NULL
  *
@@ -202,7 +225,8 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 	nlmmap_ring_init(&socket->rx, nlmmap_memory_consumer(&socket->memory),
 			 nlmmap_memory_producer(&socket->memory),
 			 nlmmap_memory_data(&socket->memory), setup->rx_bytes,
-			 setup->flags, &nlmmap_socket_ring_ops);
+			 setup->flags, setup->attached ? &nlmmap_attached_ring_ops :
+			 &nlmmap_socket_ring_ops);
 	/* Whoever polls since before the set-up, with the core's operations,
 	 * has not armed the ring: the first record wakes him.
 	 */
@@ -213,6 +237,9 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 	socket->portid = setup->portid;
 	socket->flags = setup->flags;
 	socket->uid = current_uid();
+	socket->attached = setup->attached;
+	if (socket->attached)
+		socket->attached->socket = socket;
 	socket->sk = sk;
 
 	mutex_lock(&nlmmap_setup_mutex);
@@ -222,6 +249,13 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 		kfree(socket);
 		goto err_busy;
 	}
+	if (!nlmmap_override_fits(sk->sk_socket)) {
+		mutex_unlock(&nlmmap_setup_mutex);
+		nlmmap_memory_free(&socket->memory);
+		kfree(socket);
+		NL_SET_ERR_MSG(extack, "something else has replaced this socket's operations");
+		return ERR_PTR(-EOPNOTSUPP);
+	}
 	sock_hold(sk);
 	spin_lock(&nlmmap_sockets_lock);
 	socket->number = ++nlmmap_socket_numbers;
@@ -229,6 +263,8 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 	spin_unlock(&nlmmap_sockets_lock);
 	/* After the hash: from here on mmap, poll and release look there. */
 	nlmmap_override(sk->sk_socket);
+	if (socket->attached)
+		nlmmap_drain_begin(socket->attached);
 	mutex_unlock(&nlmmap_setup_mutex);
 	return socket;
 
@@ -256,6 +292,8 @@ void nlmmap_socket_release(struct nlmmap_socket *socket)
 	spin_lock(&nlmmap_sockets_lock);
 	hash_del_rcu(&socket->node);
 	spin_unlock(&nlmmap_sockets_lock);
+	if (socket->attached)
+		nlmmap_drain_end(socket->attached);
 	queue_rcu_work(nlmmap_free_queue, &socket->free);
 }
 
@@ -316,13 +354,16 @@ int nlmmap_socket_mmap(struct nlmmap_socket *socket, struct vm_area_struct *vma)
 /**
  * nlmmap_socket_poll - ask for and arm the rings
  * @socket: set up; its wait queue was joined before
+ * @mask: what netlink's own poll said
  *
  * Context: process.
- * Return: what the rings add to the socket's mask.
+ * Return: the socket's mask.
  */
-__poll_t nlmmap_socket_poll(struct nlmmap_socket *socket)
+__poll_t nlmmap_socket_poll(struct nlmmap_socket *socket, __poll_t mask)
 {
-	return nlmmap_ring_poll(&socket->rx) ? NLMMAP_POLL_RING : 0;
+	if (socket->attached)
+		return nlmmap_attached_poll(socket->attached, mask);
+	return nlmmap_ring_poll(&socket->rx) ? mask | NLMMAP_POLL_RING : mask;
 }
 
 /**

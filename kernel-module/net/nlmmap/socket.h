@@ -15,6 +15,7 @@
 #include "ring.h"
 
 struct file;
+struct nlmmap_attached;
 struct netlink_ext_ack;
 struct seq_file;
 struct sk_buff;
@@ -34,6 +35,7 @@ struct vm_area_struct;
  * @portid: the socket's netlink port when it was set up
  * @flags: NLMMAP_SETUP_* it was set up with
  * @uid: who set it up
+ * @attached: what a socket of another family has besides; NULL: ours
  * @free: frees all this once no publisher can see it
  *
  * Everything but @rx and @memberships is constant from the set-up on.
@@ -49,6 +51,7 @@ struct nlmmap_socket {
 	u32 portid;
 	u32 flags;
 	kuid_t uid;
+	struct nlmmap_attached *attached;
 	struct rcu_work free;
 };
 
@@ -56,12 +59,15 @@ struct nlmmap_socket {
  * struct nlmmap_setup - what a set-up request asks for
  * @rx_bytes: of the RX ring's data
  * @flags: NLMMAP_SETUP_*
- * @portid: the sender's netlink port
+ * @portid: the socket's netlink port
+ * @attached: for a socket of another family; nlmmap_socket_setup() takes it over
+ *	if it succeeds
  */
 struct nlmmap_setup {
 	u32 rx_bytes;
 	u32 flags;
 	u32 portid;
+	struct nlmmap_attached *attached;
 };
 
 extern uint nlmmap_max_ring_bytes;
@@ -73,7 +79,7 @@ struct nlmmap_socket *nlmmap_socket_setup(struct sock *sk,
 void nlmmap_socket_release(struct nlmmap_socket *socket);
 void nlmmap_socket_free(struct nlmmap_socket *socket);
 int nlmmap_socket_mmap(struct nlmmap_socket *socket, struct vm_area_struct *vma);
-__poll_t nlmmap_socket_poll(struct nlmmap_socket *socket);
+__poll_t nlmmap_socket_poll(struct nlmmap_socket *socket, __poll_t mask);
 void nlmmap_socket_show(struct nlmmap_socket *socket, struct seq_file *m);
 int nlmmap_socket_walk(int (*visit)(struct nlmmap_socket *socket, void *arg),
 		       unsigned long *bucket, unsigned long *last, void *arg);

@@ -29,6 +29,9 @@ struct RingOptions {
     std::uint32_t watermark_bytes = 0;
     /// Have the kernel stamp each record: Record::time(). 8 bytes a record.
     bool timestamps = false;
+    /// Have the kernel tell each record's sender: Record::credentials(). 16 bytes a record.
+    /// Receiver::attach() alone.
+    bool credentials = false;
 };
 
 /// Why Receiver::wait() returned.
@@ -79,6 +82,42 @@ class NLMMAP_EXPORT Receiver {
     /// version of the ABI.
     explicit Receiver(Socket socket, const RingOptions& options = {});
 
+    /// Puts a ring under a netlink socket of any other family (rtnetlink, conntrack, audit, generic
+    /// netlink...), on its own descriptor: from now on what arrives there is read here, and
+    /// recvmsg() on it answers EBUSY. Sending, memberships, socket options and filters stay as they
+    /// are; what was queued comes first. Wait on the descriptor itself, for EPOLLIN.
+    ///
+    /// The descriptor stays yours: keep it open while the receiver lives, and close it afterwards.
+    /// The ring ends with the socket; a socket is attached once. Allocates, makes some system
+    /// calls. Error EPERM: you lack CAP_NET_ADMIN, or a security module forbids receiving there.
+    /// EBADF, ENOTSOCK, EAFNOSUPPORT: no netlink socket. EBUSY: it has a ring. EINVAL: it is a
+    /// socket of nlmmap's own family, or as Receiver(Socket). ERANGE, EPROTO: as Receiver(Socket).
+    /// ENOMEM: likewise (three pages more are needed for a moment), or the ring's addresses, twice
+    /// its size, are over RLIMIT_AS, or, after mlockall(), over RLIMIT_MEMLOCK. EOPNOTSUPP: the
+    /// module does not know how. The errors of Socket().
+    ///
+    /// What can be refused is asked for before the socket is changed: if this throws, the socket is
+    /// as it was. What is left is that the kernel has no memory for the mapping's page tables or
+    /// the program none for the receiver (ENOMEM, std::bad_alloc), that the process has as many
+    /// mappings as it may (ENOMEM), that a security module forbids mapping (EACCES), that another
+    /// thread closed the descriptor meanwhile. Then the socket has its ring: adopt() can still take
+    /// it.
+    [[nodiscard]] static Receiver attach(int netlink_fd, const RingOptions& options = {});
+
+    /// The same for a libnl socket. libnl's own receiving functions on it answer EBUSY from then
+    /// on.
+    [[nodiscard]] static Receiver attach(nl_sock* socket, const RingOptions& options = {});
+
+    /// Goes on with a ring that is under the socket already: after exec(), when the descriptor came
+    /// by SCM_RIGHTS, or when attach() threw after all. Begins where the other reader left off,
+    /// which must not read any more. What was lost right before the first record is not told again.
+    /// The descriptor stays yours, as for attach(). Some system calls; looks at each record that
+    /// waits.
+    /// Error ENODEV: there is no ring. EBADF, ENOTSOCK, EAFNOSUPPORT: no netlink socket. ENOMEM:
+    /// RLIMIT_AS, after mlockall() RLIMIT_MEMLOCK, or no memory. EIO: another program that has the
+    /// descriptor spoilt the ring's page. EPROTO: as Receiver(Socket). The errors of Socket().
+    [[nodiscard]] static Receiver adopt(int netlink_fd, std::uint32_t watermark_bytes = 0);
+
     ~Receiver();
     Receiver(Receiver&&) noexcept;
     Receiver& operator=(Receiver&&) noexcept;
@@ -124,10 +163,12 @@ class NLMMAP_EXPORT Receiver {
     void set_watermark(std::uint32_t bytes) noexcept { ring_->set_watermark(bytes); }
 
     /// The descriptor to wait on in an event loop of your own: ask for EPOLLRDBAND, which is the
-    /// ring's; EPOLLIN is the ring's and the ordinary queue's. It stays this receiver's.
+    /// ring's; EPOLLIN is the ring's and the ordinary queue's. It stays this receiver's. Of an
+    /// attached socket: its descriptor, for EPOLLIN.
     [[nodiscard]] int fd() const noexcept { return ring_->backend().fd(); }
 
-    /// The socket under the ring, for requests. Error EOPNOTSUPP: the receiver is a loopback's.
+    /// The socket under the ring, for requests. Error EOPNOTSUPP: the receiver is a loopback's, or
+    /// attached to a socket of yours.
     [[nodiscard]] Socket& socket() { return ring_->backend().socket(); }
 
     /// Records lost so far: one load. Exceeds the sum of all Record::lost_before() by the losses

@@ -54,6 +54,35 @@ class Record {
         return std::chrono::nanoseconds(nanoseconds);
     }
 
+    /// Who sent it, as SCM_CREDENTIALS tells; nothing unless RingOptions::credentials was set.
+    [[nodiscard]] std::optional<nlmmap_credentials> credentials() const noexcept {
+        if (!ring_->has_credentials()) return std::nullopt;
+        nlmmap_credentials credentials{};
+        std::memcpy(&credentials, payload() - sizeof(credentials), sizeof(credentials));
+        return credentials;
+    }
+
+    /// Whether the source lost messages before this record without counting them, so that nobody
+    /// knows how many. Attached sockets alone.
+    [[nodiscard]] bool lost_unknown() const noexcept {
+        return !plain_ && (header_->flags & NLMMAP_RECORD_LOST_UNKNOWN) != 0;
+    }
+
+    /// Whether lost_before() counts what was lost about here, among the records before this one,
+    /// rather than right before it. Attached sockets with NETLINK_NO_ENOBUFS.
+    [[nodiscard]] bool lost_nearby() const noexcept {
+        return !plain_ && (header_->flags & NLMMAP_RECORD_LOST_NEARBY) != 0;
+    }
+
+    /// The errno that recvmsg() would have failed with at this place; 0: none. Such a record holds
+    /// no message. Attached sockets alone.
+    [[nodiscard]] int error() const noexcept {
+        if (plain_ || (header_->flags & NLMMAP_RECORD_ERROR) == 0) return 0;
+        std::int32_t error = 0;
+        std::memcpy(&error, payload(), sizeof(error));
+        return error;
+    }
+
     /// Whether it is nlmmap's own word, not a producer's: so far, that a group was deleted
     /// (NLMMAP_MSG_GROUP_DELETED; group() says which).
     [[nodiscard]] bool is_notice() const noexcept {
@@ -61,7 +90,7 @@ class Record {
     }
 
     /// The messages: `for (const Message& message : record)`. Iterating ends where the bytes stop
-    /// making sense.
+    /// making sense; there are none in a record that only tells a loss or an error.
     [[nodiscard]] MessageIterator begin() const noexcept {
         if (single_) [[likely]]
             return MessageIterator(payload());

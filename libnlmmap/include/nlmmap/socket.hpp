@@ -37,6 +37,7 @@ struct GroupInfo {
 /// One socket's ring: geometry, positions and counters.
 struct SocketInfo {
     std::uint32_t abi_version = 0;
+    int protocol = -1;                  ///< netlink protocol (NETLINK_ROUTE...); -1: not told
     std::uint32_t portid = 0;           ///< netlink port
     std::uint64_t inode = 0;            ///< as in /proc/PID/fd
     std::uint32_t uid = 0;              ///< who set the ring up and is charged

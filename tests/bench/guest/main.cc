@@ -53,6 +53,11 @@ std::vector<Row> make_rows(const Producer& producer, const Options& options) {
             return make_ring(producer, use);
         };
     };
+    const auto attached = [&] {
+        return [&producer, use = RingUse{NLMMAP_BENCH_NETLINK, false, 1, options.peer_family}] {
+            return make_ring(producer, use);
+        };
+    };
     const auto plain = [&](PlainGroup group, PlainRead read, unsigned members) {
         return [&producer, family = options.peer_family, use = PlainUse{group, read, members}] {
             return make_plain(producer, family, use);
@@ -68,6 +73,7 @@ std::vector<Row> make_rows(const Producer& producer, const Options& options) {
             add("ring-inplace", bytes, batch, 1, ring(NLMMAP_BENCH_INPLACE, false, 1));
             add("ring-copy-epoll", bytes, batch, 1, ring(NLMMAP_BENCH_COPY, true, 1));
             add("ring-inplace-epoll", bytes, batch, 1, ring(NLMMAP_BENCH_INPLACE, true, 1));
+            add("ring-attached", bytes, batch, 1, attached());
             add("netlink-recvmsg", bytes, batch, 1, plain(PlainGroup::peer, PlainRead::recvmsg, 1));
             add("netlink-recvmmsg", bytes, batch, 1,
                 plain(PlainGroup::peer, PlainRead::recvmmsg, 1));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// nlmmap's own ring. What is timed goes through the library; what is checked is read again, by
+// nlmmap's rings. What is timed goes through the library; what is checked is read again, by
 // hand, from a second mapping of the ring, where it lies until the next batch is published.
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -15,6 +15,7 @@
 #include "nlmmap/linux/nlmmap.h"
 #include "nlmmap/nlmmap.hpp"
 #include "tests/bench/guest/measurement.h"
+#include "tests/bench/guest/member.h"
 #include "tests/bench/guest/transport.h"
 
 namespace nlmmap_bench {
@@ -109,8 +110,16 @@ class Ring final : public Transport {
     Ring(const Producer& producer, const RingUse& use) : producer_(producer), use_(use) {
         // A ring for the largest batch of the largest messages; many members get small messages.
         const std::size_t bytes = use.members == 1 ? std::size_t{2} << 20 : std::size_t{64} << 10;
-        for (unsigned i = 0; i < use.members; ++i)
-            receivers_.push_back(nlmmap::Receiver::join(NLMMAP_BENCH_GROUP, {.ring_bytes = bytes}));
+        for (unsigned i = 0; i < use.members; ++i) {
+            if (use.attached_to >= 0) {
+                sockets_.emplace_back(use.attached_to, NLMMAP_BENCH_PEER_GROUP);
+                receivers_.push_back(
+                    nlmmap::Receiver::attach(sockets_.back().get(), {.ring_bytes = bytes}));
+            } else {
+                receivers_.push_back(
+                    nlmmap::Receiver::join(NLMMAP_BENCH_GROUP, {.ring_bytes = bytes}));
+            }
+        }
         for (nlmmap::Receiver& receiver : receivers_)
             raw_.emplace_back(receiver.fd(), receiver.ring_bytes());
         if (use.in_epoll) register_all();
@@ -155,6 +164,7 @@ class Ring final : public Transport {
 
     const Producer& producer_;
     RingUse use_;
+    std::vector<Member> sockets_;  // under the receivers, where these are attached
     std::vector<nlmmap::Receiver> receivers_;
     std::vector<RawRing> raw_;
     int epoll_ = -1;

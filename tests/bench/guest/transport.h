@@ -32,9 +32,10 @@ class Transport {
 std::unique_ptr<Transport> make_floor();
 
 struct RingUse {
-    nlmmap_bench_path path;  // NLMMAP_BENCH_COPY or NLMMAP_BENCH_INPLACE
+    nlmmap_bench_path path;  // NLMMAP_BENCH_COPY or NLMMAP_BENCH_INPLACE; attached: _NETLINK
     bool in_epoll;           // the sockets sit in an epoll set that nobody waits for
     unsigned members;
+    int attached_to = -1;  // under sockets of this netlink family; -1: nlmmap's own
 };
 // An nlmmap ring, read through the library's own iterator.
 std::unique_ptr<Transport> make_ring(const Producer& producer, const RingUse& use);

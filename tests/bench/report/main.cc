@@ -3,7 +3,9 @@
 #include <CLI/CLI.hpp>
 #include <fstream>
 #include <iostream>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "tests/bench/report/report.h"
 
@@ -31,6 +33,8 @@ int main(int argc, char** argv) {
     app.add_option("MEASURED", measured, "the file that bench_guest wrote")->required();
     app.add_option("--json", json, "write the rows to this file, as an array of objects");
     app.add_option("--plot-data", plot_data, "write columns for tests/bench/plot.gp to this file");
+    bool goals = false;
+    app.add_flag("--goals", goals, "fail if a goal is missed, or its row is not there");
     CLI11_PARSE(app, argc, argv);
     try {
         std::ifstream input(measured);
@@ -44,7 +48,10 @@ int main(int argc, char** argv) {
             write_file(plot_data,
                        [&](std::ostream& file) { nlmmap_bench::print_plot_data(rows, file); });
         nlmmap_bench::print_table(rows, std::cout);
-        return 0;
+        if (!goals) return 0;
+        const std::vector<std::string> missed = nlmmap_bench::missed_goals(rows);
+        for (const std::string& sentence : missed) std::cerr << "bench: " << sentence << '\n';
+        return missed.empty() ? 0 : 1;
     } catch (const std::exception& error) {
         std::cerr << "bench: " << error.what() << '\n';
         return 1;

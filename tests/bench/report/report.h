@@ -42,6 +42,10 @@ nlohmann::json to_json(const std::vector<Row>& rows);
 // For people: a table a payload, the publishing to many members, the goals.
 void print_table(const std::vector<Row>& rows, std::ostream& output);
 
+// A sentence for each goal that is not met, or whose row is not there. The goals are bounds in
+// instructions, of messages of 64 bytes, 256 at a time, with one member.
+std::vector<std::string> missed_goals(const std::vector<Row>& rows);
+
 // Columns for gnuplot: two blocks, batch 16, with payload_bytes and each transport's total.
 void print_plot_data(const std::vector<Row>& rows, std::ostream& output);
 

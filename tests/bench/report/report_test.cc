@@ -5,6 +5,7 @@
 
 #include <sstream>
 #include <string>
+#include <vector>
 
 namespace nlmmap_bench {
 namespace {
@@ -97,8 +98,9 @@ TEST(BenchReport, WritesTheFieldsThatOthersRead) {
 
 TEST(BenchReport, SaysWhichGoalsAreMissed) {
     std::ostringstream table;
-    print_table(read("rows 3\n" + row("ring-copy", 133, 16) + row("ring-copy-epoll", 133, 16) +
-                     row("ring-inplace", 121, 12) + "pass 3\n"),
+    print_table(read("rows 5\n" + row("ring-copy", 133, 16) + row("ring-copy-epoll", 133, 16) +
+                     row("ring-inplace", 121, 12) + row("ring-attached", 2800, 26) +
+                     row("netlink-recvmsg", 2400, 2300) + "pass 5\n"),
                 table);
     const auto line_with = [text = table.str()](const std::string& word) {
         const std::size_t at = text.find(word);
@@ -107,7 +109,42 @@ TEST(BenchReport, SaysWhichGoalsAreMissed) {
     EXPECT_NE(line_with("publish, copied in").find(" met"), std::string::npos);
     EXPECT_NE(line_with("publish, filled in place").find("MISSED"), std::string::npos);
     EXPECT_NE(line_with("consume, through").find("MISSED"), std::string::npos);
+    EXPECT_NE(line_with("consume, from an attached ring").find("MISSED"), std::string::npos);
     EXPECT_NE(line_with("more with the socket").find(" met"), std::string::npos);
+    EXPECT_NE(line_with("attached, all of it").find(" met"), std::string::npos);
+}
+
+TEST(BenchReport, FindsNothingMissedWhereEveryGoalIsJustMet) {
+    EXPECT_EQ(
+        missed_goals(read("rows 3\n" + row("ring-copy", 150, 15) + row("ring-inplace", 120, 12) +
+                          row("ring-attached", 2800, 25) + "pass 3\n")),
+        std::vector<std::string>{});
+}
+
+TEST(BenchReport, FindsAnAttachedRingThatTakesATenthOfAnInstructionTooMuchToRead) {
+    EXPECT_EQ(
+        missed_goals(read("rows 3\n" + row("ring-copy", 150, 15) + row("ring-inplace", 120, 12) +
+                          row("ring-attached", 2800, 25.1) + "pass 3\n")),
+        std::vector<std::string>{"consume, from an attached ring: 25.1 instructions per "
+                                 "message, not 25 at most"});
+}
+
+TEST(BenchReport, FindsEachGoalThatIsMissed) {
+    EXPECT_EQ(
+        missed_goals(read("rows 3\n" + row("ring-copy", 151, 16) + row("ring-inplace", 121, 12) +
+                          row("ring-attached", 2800, 26) + "pass 3\n"))
+            .size(),
+        4U);
+}
+
+TEST(BenchReport, TakesAGoalWhoseRowIsNotThereForMissed) {
+    // Other batches, sizes and numbers of members do not stand for it.
+    const std::vector<std::string> missed = missed_goals(
+        read("rows 5\n" + row("ring-copy", 133, 12) + row("ring-inplace", 100, 12) +
+             row("ring-attached", 2800, 12, 64, 16) + row("ring-attached", 2800, 12, 256, 256) +
+             row("ring-attached", 2800, 12, 64, 256, 8) + "pass 5\n"));
+    EXPECT_EQ(missed, std::vector<std::string>{"consume, from an attached ring: ring-attached was "
+                                               "not measured with 64 bytes, batch 256"});
 }
 
 TEST(BenchReport, PlotsTheTotalsOfBatch16) {

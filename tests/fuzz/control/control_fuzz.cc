@@ -24,9 +24,9 @@ namespace {
 constexpr std::size_t kAttackers = 4;
 
 // So many of nlmmap's places that KCOV can tell of are reached at least. The corpus and 20 seconds
-// of new inputs reach 534 to 537 of Linux 6.12's, run after run: what is missing from that is for
-// other compilers and for changes of the module. Far fewer are reached if nothing sets rings up.
-constexpr std::size_t kFloor = 400;
+// of new inputs reach about 825: what is missing from that is for other compilers
+// and for changes of the module. Far fewer are reached if nothing sets rings up, or attaches them.
+constexpr std::size_t kFloor = 650;
 
 std::unique_ptr<Session>& the_session() {
     static std::unique_ptr<Session> session;

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +19,6 @@
 #include <system_error>
 #include <utility>
 
-#include "tests/fuzz/control/answer.h"
 #include "tests/fuzz/control/grammar.h"
 
 namespace fuzz {
@@ -83,6 +83,7 @@ std::string Executor::run(const Program& program) {
         close(slot);
     }
     endpoints_.clear();
+    attaching_.clear();
     judge_members();
     return wrong_;
 }
@@ -157,13 +158,17 @@ void Executor::carry_out_step(const Step& step) {
 void Executor::open(Slot& slot, std::uint64_t kind) {
     close(slot);
     const auto type = static_cast<int>(kind % 2 == 0 ? SOCK_RAW : SOCK_DGRAM);
-    slot.fd = socket(AF_NETLINK, type | SOCK_CLOEXEC | SOCK_NONBLOCK, family_);
+    const bool foreign = kind % 4 >= 2;
+    const int family = !foreign ? family_ : kind % 2 == 0 ? NETLINK_GENERIC : NETLINK_USERSOCK;
+    slot.fd = socket(AF_NETLINK, type | SOCK_CLOEXEC | SOCK_NONBLOCK, family);
     if (slot.fd < 0) {
         wrong("socket(AF_NETLINK): " + std::string(strerrordesc_np(errno)));
         return;
     }
     slot.endpoint = std::make_shared<Endpoint>();
     slot.endpoint->state.holders = 1;
+    slot.endpoint->foreign = foreign;
+    slot.endpoint->state.known = !foreign;
     endpoints_.push_back(slot.endpoint);
     // Most inputs want to know why.
     const int on = 1;
@@ -225,6 +230,9 @@ void Executor::option(const Slot& slot, std::uint64_t number, std::uint64_t valu
     }
     const int name = static_cast<int>(number % 32);
     const bool done = setsockopt(slot.fd, SOL_NETLINK, name, &given, sizeof(given)) == 0;
+    if (slot.endpoint->foreign) {
+        return;
+    }
     SocketState& state = slot.endpoint->state;
     if (name == NETLINK_EXT_ACK && done) {
         state.ext_ack = given != 0;
@@ -238,10 +246,47 @@ void Executor::option(const Slot& slot, std::uint64_t number, std::uint64_t valu
     }
 }
 
+// What the descriptor in it stands for now.
+Named Executor::name(Request& request) {
+    const int fd = static_cast<int>(request.descriptor().value_or(0));
+    struct stat status{};
+    if (fstat(fd, &status) != 0) {
+        return Named::nothing;
+    }
+    int domain = 0;
+    int protocol = 0;
+    socklen_t bytes = sizeof(int);
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) != 0) {
+        return Named::file;
+    }
+    if (domain != AF_NETLINK) {
+        return Named::elsewhere;
+    }
+    getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &bytes);
+    if (protocol == family_) {
+        return Named::ours;
+    }
+    const auto slot = std::ranges::find(slots_, fd, &Slot::fd);
+    if (slot == slots_.end()) {
+        return Named::either;
+    }
+    Endpoint& endpoint = *slot->endpoint;
+    const Named named = endpoint.state.ring_bytes != 0 ? Named::attached
+                        : endpoint.attach_asked        ? Named::either
+                                                       : Named::plain;
+    if (request.type == NLMMAP_MSG_ATTACH) {
+        endpoint.attach_asked = true;
+        attaching_[request.seq] = slot->endpoint;
+    }
+    return named;
+}
+
 void Executor::send(const Slot& slot, const Step& step) {
+    Descriptors descriptors;
+    std::ranges::transform(slots_, std::back_inserter(descriptors), &Slot::fd);
     Bytes datagram;
     for (const Message& message : step.messages) {
-        const Bytes bytes = encode(message, ++seq_, groups_);
+        const Bytes bytes = encode(message, ++seq_, groups_, descriptors);
         datagram.insert(datagram.end(), bytes.begin(), bytes.end());
     }
     datagram.resize(datagram.size() - std::min<std::size_t>(datagram.size(), step.numbers.at(2)));
@@ -264,13 +309,16 @@ void Executor::send(const Slot& slot, const Step& step) {
                              ? ::send(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT)
                              : sendto(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT,
                                       reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-    if (sent < 0 || !to_kernel) {
+    if (sent < 0 || !to_kernel || slot.endpoint->foreign) {
         return;
     }
     Datagram apart = take_apart(datagram);
     tally_.requests += apart.requests.size();
     for (Request& request : apart.requests) {
         request.ext_ack = slot.endpoint->state.ext_ack;
+        if (request.descriptor()) {
+            request.named = name(request);
+        }
         slot.endpoint->pending.push_back(std::move(request));
     }
     slot.endpoint->broken_ends += apart.malformed_end ? 1 : 0;
@@ -354,7 +402,23 @@ void Executor::fdinfo(const Slot& slot) {
     }
 }
 
+// Of another family: what comes is not ours to judge.
+void Executor::read_foreign(const Slot& slot) {
+    Bytes datagram(kAnswerBytes);
+    int error = 0;
+    while (error == 0 || error == ENOBUFS) {
+        error = recv(slot.fd, datagram.data(), datagram.size(), MSG_DONTWAIT) < 0 ? errno : 0;
+    }
+    if (error != EAGAIN && (error != EBUSY || !slot.endpoint->attach_asked)) {
+        wrong(std::string("recv on a socket of another family: ") + strerrorname_np(error));
+    }
+}
+
 void Executor::read(const Slot& slot) {
+    if (slot.endpoint->foreign) {
+        read_foreign(slot);
+        return;
+    }
     Endpoint& endpoint = *slot.endpoint;
     Bytes datagram(kAnswerBytes);
     for (;;) {
@@ -386,171 +450,6 @@ void Executor::read(const Slot& slot) {
         wrong("a datagram with a broken end was not answered with EBADMSG");
     }
     endpoint.broken_ends = 0;
-}
-
-void Executor::judge_datagram(Endpoint& endpoint, const Bytes& datagram) {
-    std::size_t at = 0;
-    while (at + sizeof(nlmsghdr) <= datagram.size()) {
-        nlmsghdr header{};
-        std::memcpy(&header, datagram.data() + at, sizeof(header));
-        if (header.nlmsg_len < sizeof(header) || header.nlmsg_len > datagram.size() - at) {
-            wrong("the kernel's answer is not well-formed netlink");
-            return;
-        }
-        const auto begin = datagram.begin() + static_cast<std::ptrdiff_t>(at);
-        const Bytes payload(begin + sizeof(header), begin + header.nlmsg_len);
-        at += NLMSG_ALIGN(header.nlmsg_len);
-        if (header.nlmsg_type == NLMSG_ERROR) {
-            judge_error(endpoint, header.nlmsg_seq, payload, header.nlmsg_flags);
-        } else if (header.nlmsg_type < NLMMAP_MSG_PRODUCER_MIN &&
-                   header.nlmsg_type >= NLMMAP_MSG_SOCKET) {
-            judge_answer(endpoint, header.nlmsg_type, header.nlmsg_flags, payload);
-        }
-    }
-}
-
-void Executor::judge_error(Endpoint& endpoint, std::uint32_t seq, const Bytes& payload,
-                           std::uint16_t flags) {
-    int error = 0;
-    if (payload.size() < sizeof(nlmsgerr)) {
-        wrong("an NLMSG_ERROR of " + std::to_string(payload.size()) + " bytes");
-        return;
-    }
-    std::memcpy(&error, payload.data(), sizeof(error));
-    error = -error;
-    const std::string sentence = sentence_of(payload, flags);
-    if (error == EBADMSG) {
-        if (endpoint.broken_ends == 0 && endpoint.state.known) {
-            wrong("EBADMSG, though every datagram ended as it should");
-        }
-        if (sentence.empty()) {
-            wrong("EBADMSG without a sentence");
-        }
-        endpoint.broken_ends -= endpoint.broken_ends != 0 ? 1 : 0;
-        ++tally_.refused;
-        return;
-    }
-    settle_before(endpoint, seq);
-    const auto request = std::ranges::find(endpoint.pending, seq, &Request::seq);
-    if (request == endpoint.pending.end()) {
-        if (endpoint.state.known) {
-            wrong("an answer (" + errno_names({error}) + ", \"" + sentence +
-                  "\") to something that was not sent, or answered before");
-        }
-        return;
-    }
-    if (error == 0 && !request->wants_ack()) {
-        wrong("an acknowledgement that nobody asked for: " + describe(*request));
-    }
-    settle(endpoint, *request, error, sentence);
-    endpoint.pending.erase(request);
-}
-
-void Executor::settle_before(Endpoint& endpoint, std::uint32_t seq) {
-    while (!endpoint.pending.empty() && endpoint.pending.front().seq < seq) {
-        Request request = std::move(endpoint.pending.front());
-        endpoint.pending.pop_front();
-        // A dump's end is its answer.
-        if (request.wants_ack() && !request.is_dump() && endpoint.state.known) {
-            wrong("no answer to a request: " + describe(request));
-            return;
-        }
-        settle(endpoint, request, 0, "");
-    }
-}
-
-void Executor::settle(Endpoint& endpoint, Request& request, int error,
-                      const std::string& sentence) {
-    SocketState& state = endpoint.state;
-    if (error == ENOBUFS && request.is_dump()) {
-        // The core's word: the socket is full of answers. The dump goes on when they are read.
-        state.dumping = true;
-        return;
-    }
-    if (state.known) {
-        const std::set<int> allowed = expected(request, state, rights_, groups_);
-        if (!allowed.contains(error)) {
-            wrong(describe(request) + ": answered " + errno_names({error}) + " (\"" + sentence +
-                  "\"), expected was " + errno_names(allowed));
-            return;
-        }
-    }
-    if (error == 0) {
-        ++tally_.carried_out;
-        carry_out(request, state, groups_);
-        return;
-    }
-    ++tally_.refused;
-    // ENOBUFS is the core's: there was no room to answer in.
-    if (error == ENOBUFS && !state.known) {
-        return;
-    }
-    if (!is_documented(request.type, error)) {
-        wrong(describe(request) + ": " + errno_names({error}) +
-              ", which the header does not list for it");
-    } else if (request.ext_ack && sentence.find(' ') == std::string::npos) {
-        wrong(describe(request) + ": " + errno_names({error}) +
-              " without a sentence for people: \"" + sentence + "\"");
-    }
-}
-
-void Executor::judge_answer(const Endpoint& endpoint, std::uint16_t type, std::uint16_t flags,
-                            const Bytes& payload) {
-    // A dump tells of others, and what was asked later may have been done already.
-    if (type != NLMMAP_MSG_SOCKET || (flags & NLM_F_MULTI) != 0) {
-        return;
-    }
-    const std::uint32_t bytes = u32_of(payload, NLMMAP_A_RX_BYTES);
-    const std::uint32_t before = endpoint.state.ring_bytes;
-    if (bytes == 0 || (endpoint.state.known && before != 0 && before != bytes)) {
-        wrong("SOCKET says that the ring has " + std::to_string(bytes) + " bytes, after " +
-              std::to_string(before));
-    }
-    if (attributes_of(payload, 0, NLMMAP_A_GROUP_ID).size() > kGroupCount) {
-        wrong("SOCKET tells more groups than there are");
-    }
-}
-
-std::uint32_t Executor::members_of(unsigned group) {
-    if (!rights_.sees_groups) {
-        return 0;
-    }
-    Message message{.type = NLMMAP_MSG_GROUP_GET, .flags = NLM_F_REQUEST};
-    message.attributes.push_back(
-        {.type = NLMMAP_A_GROUP_ID, .value = {.kind = Value::Kind::group, .number = group}});
-    const Bytes request = encode(message, 1, groups_);
-    Bytes answer(4096);
-    if (::send(observer_, request.data(), request.size(), 0) < 0) {
-        wrong("asking for a group's members: " + std::string(strerrordesc_np(errno)));
-        return 0;
-    }
-    const ssize_t got = recv(observer_, answer.data(), answer.size(), MSG_DONTWAIT);
-    nlmsghdr header{};
-    std::memcpy(&header, answer.data(), sizeof(header));
-    if (got < static_cast<ssize_t>(sizeof(header)) || header.nlmsg_type != NLMMAP_MSG_GROUP) {
-        wrong("asking for a group's members: no answer");
-        return 0;
-    }
-    return u32_of(Bytes(answer.begin() + sizeof(header), answer.begin() + got), NLMMAP_A_MEMBERS);
-}
-
-void Executor::judge_members() {
-    const std::array<unsigned, 2> watched = {kPublic, kLarge};
-    for (std::size_t i = 0; i < watched.size(); ++i) {
-        std::uint32_t joined = members_before_[i];
-        for (const auto& endpoint : endpoints_) {
-            // Of one whose answers were lost nobody knows, and of one that is closed none is left.
-            if (!endpoint->state.known && endpoint->state.holders != 0) {
-                return;
-            }
-            joined += endpoint->state.joined.contains(watched[i]) ? 1 : 0;
-        }
-        const std::uint32_t members = members_of(watched[i]);
-        if (wrong_.empty() && members != joined) {
-            wrong("group " + std::string(kGroups[watched[i]]) + " has " + std::to_string(members) +
-                  " members, " + std::to_string(joined) + " sockets joined it");
-        }
-    }
 }
 
 }  // namespace fuzz

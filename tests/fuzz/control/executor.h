@@ -3,11 +3,13 @@
 // Carries an input out, and judges every answer.
 #pragma once
 
+#include <linux/netlink.h>
 #include <sys/types.h>
 
 #include <array>
 #include <cstdint>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +49,8 @@ class Executor {
         SocketState state;
         std::list<Request> pending;   // sent and not answered
         std::size_t broken_ends = 0;  // EBADMSG is to come so often
+        bool foreign = false;         // of another family: nothing here is judged
+        bool attach_asked = false;
     };
     struct Slot {
         int fd = -1;
@@ -73,11 +77,13 @@ class Executor {
     void poll(const Slot& slot);
     void fdinfo(const Slot& slot);
 
+    Named name(Request& request);
+    void read_foreign(const Slot& slot);
+
     void judge_datagram(Endpoint& endpoint, const Bytes& datagram);
     void judge_error(Endpoint& endpoint, std::uint32_t seq, const Bytes& payload,
                      std::uint16_t flags);
-    void judge_answer(const Endpoint& endpoint, std::uint16_t type, std::uint16_t flags,
-                      const Bytes& payload);
+    void judge_answer(const Endpoint& endpoint, const nlmsghdr& header, const Bytes& payload);
     void settle(Endpoint& endpoint, Request& request, int error, const std::string& sentence);
     // Those before this number are not to be answered any more.
     void settle_before(Endpoint& endpoint, std::uint32_t seq);
@@ -96,6 +102,8 @@ class Executor {
     std::array<Slot, kSlots> slots_;
     std::vector<Mapping> mappings_;
     std::vector<std::shared_ptr<Endpoint>> endpoints_;
+    // Which socket a request not answered yet asks a ring for, by its nlmsg_seq.
+    std::map<std::uint32_t, std::shared_ptr<Endpoint>> attaching_;
     std::string wrong_;
 };
 

@@ -47,6 +47,8 @@ inline constexpr std::array kAttributes = {
     AttributeRule{NLMMAP_A_MEMBERS, "MEMBERS", Form::u32},
     AttributeRule{NLMMAP_A_PLAIN, "PLAIN", Form::flag},
     AttributeRule{NLMMAP_A_PUBLISHED, "PUBLISHED", Form::u64},
+    AttributeRule{NLMMAP_A_FD, "FD", Form::u32},
+    AttributeRule{NLMMAP_A_PROTOCOL, "PROTOCOL", Form::u32},
 };
 
 constexpr bool in_order() {
@@ -64,19 +66,24 @@ struct MessageRule {
     std::uint16_t type;
     std::string_view name;
     bool request;
-    std::array<std::uint16_t, 2> attributes;  // 0: none
+    std::array<std::uint16_t, 3> attributes;  // 0: none
 };
 
+// The requests come first.
 inline constexpr std::array kMessages = {
     MessageRule{NLMMAP_MSG_SETUP, "SETUP", true, {NLMMAP_A_RX_BYTES, NLMMAP_A_FLAGS}},
     MessageRule{NLMMAP_MSG_JOIN, "JOIN", true, {NLMMAP_A_GROUP_NAME, NLMMAP_A_GROUP_ID}},
     MessageRule{NLMMAP_MSG_LEAVE, "LEAVE", true, {NLMMAP_A_GROUP_NAME, NLMMAP_A_GROUP_ID}},
-    MessageRule{NLMMAP_MSG_SOCKET_GET, "SOCKET_GET", true, {0, 0}},
+    MessageRule{NLMMAP_MSG_SOCKET_GET, "SOCKET_GET", true, {NLMMAP_A_FD}},
     MessageRule{NLMMAP_MSG_GROUP_GET, "GROUP_GET", true, {NLMMAP_A_GROUP_NAME, NLMMAP_A_GROUP_ID}},
-    MessageRule{NLMMAP_MSG_SOCKET, "SOCKET", false, {0, 0}},
-    MessageRule{NLMMAP_MSG_GROUP, "GROUP", false, {0, 0}},
-    MessageRule{NLMMAP_MSG_GROUP_DELETED, "GROUP_DELETED", false, {0, 0}},
+    MessageRule{
+        NLMMAP_MSG_ATTACH, "ATTACH", true, {NLMMAP_A_FD, NLMMAP_A_RX_BYTES, NLMMAP_A_FLAGS}},
+    MessageRule{NLMMAP_MSG_SOCKET, "SOCKET", false, {}},
+    MessageRule{NLMMAP_MSG_GROUP, "GROUP", false, {}},
+    MessageRule{NLMMAP_MSG_GROUP_DELETED, "GROUP_DELETED", false, {}},
 };
+inline constexpr std::size_t kRequests = 6;
+static_assert(kMessages[kRequests - 1].request && !kMessages[kRequests].request);
 
 inline const MessageRule* rule_of(std::uint16_t type) {
     for (const MessageRule& rule : kMessages) {

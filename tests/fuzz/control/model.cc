@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 
+#include "tests/fuzz/control/answer.h"
 #include "tests/fuzz/control/grammar.h"
 
 namespace fuzz {
@@ -95,13 +96,14 @@ std::optional<int> asked(const Parsed& parsed, const GroupIds& groups) {
     return -1;
 }
 
-std::set<int> expected_setup(const Parsed& parsed, const SocketState& state) {
+// Of a socket that has no ring yet.
+std::set<int> expected_ring(const Parsed& parsed, std::uint32_t known_flags) {
     const auto bytes = u32(parsed, NLMMAP_A_RX_BYTES);
     const std::uint32_t flags = u32(parsed, NLMMAP_A_FLAGS).value_or(0);
     if (!bytes) {
         return {EINVAL};
     }
-    if ((flags & ~std::uint32_t{NLMMAP_SETUP_TIME}) != 0) {
+    if ((flags & ~known_flags) != 0) {
         return {EOPNOTSUPP};
     }
     if (*bytes < static_cast<std::uint32_t>(sysconf(_SC_PAGESIZE)) ||
@@ -111,10 +113,60 @@ std::set<int> expected_setup(const Parsed& parsed, const SocketState& state) {
     if (*bytes > kMaxRingBytes) {
         return {ERANGE};
     }
-    if (state.ring_bytes != 0) {
+    return {0, ENOMEM};
+}
+
+std::set<int> expected_setup(const Parsed& parsed, const SocketState& state) {
+    const std::set<int> errors = expected_ring(parsed, NLMMAP_SETUP_TIME);
+    return errors.contains(0) && state.ring_bytes != 0 ? std::set<int>{EBUSY} : errors;
+}
+
+std::set<int> expected_attach(const Request& request, const Parsed& parsed, const Rights& rights) {
+    if (!parsed.last.contains(NLMMAP_A_RX_BYTES) || !request.named) {
+        return {EINVAL};
+    }
+    if (*request.named == Named::nothing) {
+        return {EBADF};
+    }
+    if (*request.named == Named::file) {
+        return {ENOTSOCK};
+    }
+    if (!rights.attaches) {
+        return {EPERM};
+    }
+    if (*request.named == Named::elsewhere) {
+        return {EAFNOSUPPORT};
+    }
+    if (*request.named == Named::ours) {
+        return {EINVAL};
+    }
+    if (*request.named == Named::attached) {
         return {EBUSY};
     }
-    return {0, ENOMEM};
+    std::set<int> errors =
+        expected_ring(parsed, NLMMAP_SETUP_TIME | std::uint32_t{NLMMAP_SETUP_CREDENTIALS});
+    if (*request.named == Named::either) {
+        errors.insert(EBUSY);
+    }
+    return errors;
+}
+
+std::set<int> expected_info(Named named) {
+    switch (named) {
+        case Named::nothing:
+            return {EBADF};
+        case Named::file:
+            return {ENOTSOCK};
+        case Named::elsewhere:
+        case Named::plain:
+            return {ENODEV};
+        case Named::attached:
+            return {0, ENOMEM};
+        case Named::ours:
+        case Named::either:
+            break;
+    }
+    return {0, ENODEV, ENOMEM};
 }
 
 std::set<int> expected_group(const Request& request, const Parsed& parsed, const SocketState& state,
@@ -161,6 +213,25 @@ bool Request::is_dump() const {
            (type == NLMMAP_MSG_SOCKET_GET || type == NLMMAP_MSG_GROUP_GET);
 }
 
+std::optional<std::uint32_t> Request::descriptor() const {
+    const auto found = attributes_of(attributes, 0, NLMMAP_A_FD);
+    if (found.empty() || found.back().size() != sizeof(std::uint32_t)) {
+        return std::nullopt;
+    }
+    std::uint32_t value = 0;
+    std::memcpy(&value, found.back().data(), sizeof(value));
+    return value;
+}
+
+std::uint32_t Request::ring_bytes() const {
+    const auto found = attributes_of(attributes, 0, NLMMAP_A_RX_BYTES);
+    std::uint32_t value = 0;
+    if (!found.empty() && found.back().size() == sizeof(value)) {
+        std::memcpy(&value, found.back().data(), sizeof(value));
+    }
+    return value;
+}
+
 Datagram take_apart(std::span<const std::byte> bytes) {
     Datagram datagram;
     while (bytes.size() >= NLMSG_HDRLEN) {
@@ -189,18 +260,28 @@ std::set<int> expected(const Request& request, const SocketState& state, const R
     if (rule == nullptr || !rule->request) {
         return {EOPNOTSUPP};
     }
-    const auto parsed = parse(request.attributes, *rule);
+    MessageRule takes = *rule;
+    if (request.is_dump() && request.type == NLMMAP_MSG_SOCKET_GET) {
+        takes.attributes = {};
+    }
+    const auto parsed = parse(request.attributes, takes);
     if (!parsed) {
         return {EINVAL, ERANGE};
     }
     if (request.type == NLMMAP_MSG_SETUP) {
         return expected_setup(*parsed, state);
     }
+    if (request.type == NLMMAP_MSG_ATTACH) {
+        return expected_attach(request, *parsed, rights);
+    }
     if (request.is_dump()) {
         if (request.type == NLMMAP_MSG_SOCKET_GET && !rights.admin) {
             return {EPERM};
         }
         return state.dumping ? std::set<int>{0, EBUSY} : std::set<int>{0};
+    }
+    if (request.type == NLMMAP_MSG_SOCKET_GET && request.named) {
+        return expected_info(*request.named);
     }
     if (request.type != NLMMAP_MSG_GROUP_GET && state.ring_bytes == 0) {
         return {ENODEV};
@@ -245,7 +326,9 @@ bool is_documented(std::uint16_t type, int error) {
         {NLMMAP_MSG_JOIN,
          {EINVAL, ERANGE, ENOENT, EPERM, ENODEV, EMSGSIZE, EALREADY, ENOSPC, EAGAIN, ENOMEM}},
         {NLMMAP_MSG_LEAVE, {EINVAL, ERANGE, ENOENT, ENODEV, ENOMEM}},
-        {NLMMAP_MSG_SOCKET_GET, {EINVAL, ENODEV, EPERM, EBUSY, ENOMEM}},
+        {NLMMAP_MSG_SOCKET_GET, {EINVAL, ERANGE, ENODEV, EPERM, EBUSY, ENOMEM, EBADF, ENOTSOCK}},
+        {NLMMAP_MSG_ATTACH,
+         {EINVAL, ERANGE, EOPNOTSUPP, EBUSY, ENOMEM, EBADF, ENOTSOCK, EAFNOSUPPORT, EPERM}},
         {NLMMAP_MSG_GROUP_GET, {EINVAL, ERANGE, ENOENT, EBUSY, ENOMEM}},
     };
     const auto found = errors.find(type);

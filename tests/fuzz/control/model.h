@@ -19,6 +19,7 @@ namespace fuzz {
 struct Rights {
     bool admin = false;       // CAP_NET_ADMIN in the network namespace
     bool sees_groups = true;  // is in the namespace that the groups are in
+    bool attaches = false;    // CAP_NET_ADMIN in the initial user namespace
 };
 
 // A socket as far as its answers go.
@@ -32,6 +33,17 @@ struct SocketState {
     unsigned holders = 0;   // descriptors and mappings
 };
 
+// What a descriptor stands for.
+enum class Named {
+    nothing,    // no such descriptor
+    file,       // no socket
+    elsewhere,  // a socket of another address family
+    ours,       // of the family itself
+    plain,      // of another netlink family, without a ring
+    attached,   // the same, with a ring
+    either,     // the same, and a ring was asked for
+};
+
 // One message of a datagram, as the core takes it apart.
 struct Request {
     std::uint16_t type = 0;
@@ -40,11 +52,17 @@ struct Request {
     Bytes attributes{};
     bool ext_ack = false;
     bool answered = false;  // NLMSG_ERROR came
+    // By the last NLMMAP_A_FD in it, when it was sent.
+    std::optional<Named> named{};
 
     // Whether the family gets to see it.
     bool reaches() const;
     bool wants_ack() const;
     bool is_dump() const;
+    // The descriptor in it, if it has one.
+    std::optional<std::uint32_t> descriptor() const;
+    // The size that it asks for; 0: none.
+    std::uint32_t ring_bytes() const;
 };
 
 struct Datagram {

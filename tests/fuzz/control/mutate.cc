@@ -112,6 +112,11 @@ Value Mutator::value(std::uint16_t type) {
         value.number = one_in(3) ? below(kGroupCount) : below(kGroups.size());
         return value;
     }
+    if (type == NLMMAP_A_FD && !one_in(6)) {
+        value.kind = Value::Kind::fd;
+        value.number = one_in(2) ? below(kSlots) : 2;
+        return value;
+    }
     switch (one_in(10) ? Form::none : form) {
         case Form::u32:
             value.kind = Value::Kind::u32;
@@ -158,13 +163,18 @@ Attribute Mutator::attribute(std::uint16_t type, int depth) {
 
 // Nothing wrong with it, so that programs come further than their first step.
 Message Mutator::proper_message() {
-    const MessageRule& rule = kMessages[below(5)];
+    const MessageRule& rule = kMessages[below(kRequests)];
     Message message{.type = rule.type, .flags = NLM_F_REQUEST | NLM_F_ACK};
-    if (rule.type == NLMMAP_MSG_SETUP) {
+    if (rule.type == NLMMAP_MSG_ATTACH || (rule.type == NLMMAP_MSG_SOCKET_GET && one_in(2))) {
+        message.attributes.push_back(
+            {.type = NLMMAP_A_FD,
+             .value = {.kind = Value::Kind::fd, .number = one_in(2) ? below(kSlots) : 2}});
+    }
+    if (rule.type == NLMMAP_MSG_SETUP || rule.type == NLMMAP_MSG_ATTACH) {
         message.attributes.push_back(
             {.type = NLMMAP_A_RX_BYTES,
              .value = {.kind = Value::Kind::u32, .number = any_of(kRingBytes)}});
-    } else if (rule.attributes[0] != 0) {
+    } else if (rule.type != NLMMAP_MSG_SOCKET_GET) {
         if (one_in(2)) {
             message.attributes.push_back(
                 {.type = NLMMAP_A_GROUP_ID,
@@ -176,7 +186,7 @@ Message Mutator::proper_message() {
                  .value = {.kind = Value::Kind::str, .bytes = as_bytes(any_of(kGroups))}});
         }
     }
-    if (rule.type >= NLMMAP_MSG_SOCKET_GET && one_in(3)) {
+    if ((rule.type == NLMMAP_MSG_SOCKET_GET || rule.type == NLMMAP_MSG_GROUP_GET) && one_in(3)) {
         message.flags |= NLM_F_DUMP;
         if (!one_in(3)) {
             message.attributes.clear();
@@ -193,7 +203,7 @@ Message Mutator::message() {
     const MessageRule& rule = any_of(kMessages);
     message.type = one_in(12) ? static_cast<std::uint16_t>(number()) : rule.type;
     for (std::size_t i = below(4); i > 0; --i) {
-        const std::uint16_t known = rule.attributes[below(2)];
+        const std::uint16_t known = rule.attributes[below(rule.attributes[2] != 0 ? 3 : 2)];
         message.attributes.push_back(
             attribute(one_in(8) ? static_cast<std::uint16_t>(below(NLMMAP_A_MAX + 3)) : known, 3));
     }
@@ -220,10 +230,10 @@ Step Mutator::step() {
         }
         drawn -= weight;
     }
-    const std::uint64_t slot = one_in(4) ? below(kSlots) : below(2);
+    const std::uint64_t slot = one_in(3) ? below(kSlots) : below(2);
     switch (step.verb) {
         case Verb::open:
-            step.numbers = {slot, below(2)};
+            step.numbers = {slot, one_in(3) ? 2 + below(2) : below(2)};
             break;
         case Verb::share:
             step.numbers = {slot, below(kSlots)};
@@ -297,9 +307,29 @@ void Mutator::prepare(Program& program) {
     }
 }
 
+// A socket of another family, and a ring for it.
+void Mutator::prepare_attached(Program& program) {
+    program.push_back({.verb = Verb::open, .numbers = {2, 2 + below(2)}, .messages = {}});
+    Message attach{.type = NLMMAP_MSG_ATTACH, .flags = NLM_F_REQUEST | NLM_F_ACK};
+    attach.attributes.push_back(
+        {.type = NLMMAP_A_FD, .value = {.kind = Value::Kind::fd, .number = 2}});
+    attach.attributes.push_back(
+        {.type = NLMMAP_A_RX_BYTES,
+         .value = {.kind = Value::Kind::u32, .number = any_of(kRingBytes)}});
+    program.push_back({.verb = Verb::send, .numbers = {0, 0, 0}, .messages = {std::move(attach)}});
+    program.push_back({.verb = Verb::read, .numbers = {0}, .messages = {}});
+    if (one_in(2)) {
+        program.push_back({.verb = Verb::map, .numbers = {2, 0, 1, 3, 1}, .messages = {}});
+        program.push_back({.verb = Verb::map, .numbers = {2, 1, 0, 1, 1}, .messages = {}});
+    }
+}
+
 Program Mutator::generate() {
     Program program;
     prepare(program);
+    if (one_in(3)) {
+        prepare_attached(program);
+    }
     for (std::size_t i = 1 + below(10); i > 0; --i) {
         program.push_back(step());
     }
@@ -312,6 +342,8 @@ void Mutator::mutate_value(Attribute& attribute) {
         mutate_value(attribute.nested[below(attribute.nested.size())]);
     } else if (value.kind == Value::Kind::group) {
         value.number = below(kGroupCount);
+    } else if (value.kind == Value::Kind::fd) {
+        value.number = below(kSlots);
     } else if (!value.bytes.empty() && one_in(2)) {
         value.bytes[below(value.bytes.size())] ^= static_cast<std::byte>(1U << below(8));
     } else if (value.bytes.size() < 80 && one_in(3)) {
@@ -338,7 +370,9 @@ void Mutator::mutate_message(Message& message) {
             if (attributes.size() < kMaxAttributes) {
                 attributes.insert(
                     attributes.begin() + static_cast<std::ptrdiff_t>(below(attributes.size() + 1)),
-                    attribute(static_cast<std::uint16_t>(below(NLMMAP_A_GROUP_ID + 2)), 3));
+                    attribute(one_in(6) ? std::uint16_t{NLMMAP_A_FD}
+                                        : static_cast<std::uint16_t>(below(NLMMAP_A_GROUP_ID + 2)),
+                              3));
             }
             break;
         case 3:

@@ -38,6 +38,7 @@ class Mutator {
     Message proper_message();
     Step step();
     void prepare(Program& program);
+    void prepare_attached(Program& program);
     void mutate_message(Message& message);
     void mutate_value(Attribute& attribute);
     void mutate_step(Step& step);

@@ -37,7 +37,7 @@ constexpr std::array kKinds = {
     KindName{Value::Kind::u16, "u16", 2},   KindName{Value::Kind::u32, "u32", 4},
     KindName{Value::Kind::u64, "u64", 8},   KindName{Value::Kind::str, "str", 0},
     KindName{Value::Kind::text, "text", 0}, KindName{Value::Kind::group, "group", 4},
-    KindName{Value::Kind::nest, "nest", 0},
+    KindName{Value::Kind::fd, "fd", 4},     KindName{Value::Kind::nest, "nest", 0},
 };
 
 const KindName& kind_of(const Value& value) {
@@ -123,16 +123,20 @@ void append(Bytes& bytes, const void* from, std::size_t count) {
     }
 }
 
-void append_attribute(Bytes& bytes, const Attribute& attribute, const GroupIds& groups) {
+void append_attribute(Bytes& bytes, const Attribute& attribute, const GroupIds& groups,
+                      const Descriptors& descriptors) {
     Bytes payload;
     const Value& value = attribute.value;
     const KindName& kind = kind_of(value);
     if (kind.kind == Value::Kind::group) {
         const std::uint32_t id = groups.empty() ? 0 : groups[value.number % groups.size()];
         append(payload, &id, sizeof(id));
+    } else if (kind.kind == Value::Kind::fd) {
+        const int fd = descriptors.empty() ? -1 : descriptors[value.number % descriptors.size()];
+        append(payload, &fd, sizeof(fd));
     } else if (kind.kind == Value::Kind::nest) {
         for (const Attribute& inner : attribute.nested) {
-            append_attribute(payload, inner, groups);
+            append_attribute(payload, inner, groups, descriptors);
         }
     } else if (kind.bytes != 0) {
         append(payload, &value.number, kind.bytes);
@@ -322,10 +326,11 @@ const std::vector<VerbRule>& verbs() {
     return rules;
 }
 
-Bytes encode(const Message& message, std::uint32_t seq, const GroupIds& groups) {
+Bytes encode(const Message& message, std::uint32_t seq, const GroupIds& groups,
+             const Descriptors& descriptors) {
     Bytes bytes(sizeof(nlmsghdr));
     for (const Attribute& attribute : message.attributes) {
-        append_attribute(bytes, attribute, groups);
+        append_attribute(bytes, attribute, groups, descriptors);
     }
     append(bytes, message.raw.data(), message.raw.size());
     nlmsghdr header{};

@@ -23,9 +23,9 @@ using Bytes = std::vector<std::byte>;
 inline constexpr unsigned kSlots = 4;
 
 struct Value {
-    enum class Kind { hex, u8, u16, u32, u64, str, text, group, nest };
+    enum class Kind { hex, u8, u16, u32, u64, str, text, group, fd, nest };
     Kind kind = Kind::hex;
-    std::uint64_t number = 0;  // u8 to u64; group: its index, see grammar.h
+    std::uint64_t number = 0;  // u8 to u64; group: its index, see grammar.h; fd: its slot
     Bytes bytes{};             // hex; str (a NUL is added) and text (none is)
 };
 
@@ -45,7 +45,8 @@ struct Message {
 };
 
 enum class Verb {
-    open,     // SLOT KIND: 0 SOCK_RAW, 1 SOCK_DGRAM
+    open,     // SLOT KIND: 0 SOCK_RAW, 1 SOCK_DGRAM; of another family: 2 NETLINK_GENERIC,
+              // 3 NETLINK_USERSOCK
     close,    // SLOT
     share,    // SLOT OTHER: dup() of a slot's socket, as another's
     bind,     // SLOT PORT GROUPS
@@ -82,8 +83,12 @@ const std::vector<VerbRule>& verbs();
 // Groups' numbers, by the index that Value::number gives.
 using GroupIds = std::vector<std::uint32_t>;
 
+// Slots' descriptors, by the slot that Value::number gives.
+using Descriptors = std::vector<int>;
+
 // One message, padded to a multiple of 4; with this nlmsg_seq.
-Bytes encode(const Message& message, std::uint32_t seq, const GroupIds& groups);
+Bytes encode(const Message& message, std::uint32_t seq, const GroupIds& groups,
+             const Descriptors& descriptors);
 
 std::string to_text(const Program& program);
 // Throws std::runtime_error that says which line is wrong.

@@ -152,7 +152,8 @@ class Session::Batch final : public Publisher {
 
     static Rights rights_of(Who who) {
         return {.admin = who == Who::root || who == Who::network_namespace,
-                .sees_groups = who != Who::network_namespace};
+                .sees_groups = who != Who::network_namespace,
+                .attaches = who == Who::root};
     }
 
     static void become(Who who) {

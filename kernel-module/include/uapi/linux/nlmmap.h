@@ -112,6 +112,22 @@
  *   ENOMEM      the ring would take its user over RLIMIT_MEMLOCK (who has
  *               CAP_IPC_LOCK is exempt), or there is no memory
  *
+ * NLMMAP_MSG_ATTACH: gives another netlink socket, of any other family, an RX
+ *   ring; see "A ring under any netlink socket". Once per socket; it ends with
+ *   the socket. Allocates, may sleep: for tenths of a second if anybody else uses
+ *   the socket or holds a descriptor of it, because who sleeps in recvmsg() there
+ *   is woken (EBUSY); longer, some seconds, if thousands do.
+ *     NLMMAP_A_FD        u32, the sender's descriptor of that socket, required
+ *     NLMMAP_A_RX_BYTES, NLMMAP_A_FLAGS  as for NLMMAP_MSG_SETUP
+ *   Answer: NLMMAP_MSG_SOCKET of that socket. Errors: NLMMAP_MSG_SETUP's, and
+ *   EBADF         no such descriptor
+ *   ENOTSOCK, EAFNOSUPPORT  it is no socket, or no netlink socket
+ *   EINVAL        it is a socket of this family, or no descriptor was given
+ *   EPERM         the sender lacks CAP_NET_ADMIN in the initial user namespace
+ *                 (unless the module's parameter attach_unprivileged is set), or
+ *                 a security module forbids receiving on that socket
+ *   EACCES        a security module forbids it
+ *
  * NLMMAP_MSG_JOIN: the group's messages go to the socket's ring from now on.
  *     NLMMAP_A_GROUP_NAME  string, or
  *     NLMMAP_A_GROUP_ID    u32; exactly one of the two
@@ -139,7 +155,8 @@
  *   ENOMEM    no memory; the socket is still a member
  *
  * NLMMAP_MSG_SOCKET_GET: geometry, positions and counters.
- *   Without NLM_F_DUMP: of the sending socket. ENODEV if it has no ring.
+ *   Without NLM_F_DUMP: of the sending socket, or of the one that NLMMAP_A_FD
+ *   names (errors as for NLMMAP_MSG_ATTACH). ENODEV if it has no ring.
  *   With NLM_F_DUMP: of all sockets with rings in the network namespace, for
  *   CAP_NET_ADMIN there (EPERM). Answers: NLMMAP_MSG_SOCKET.
  *   EBUSY if a dump is under way on this socket.
@@ -161,6 +178,45 @@
  * means plain delivery, also on a socket that has a ring. Plain listeners share
  * the core's rules: ENOBUFS when their buffer is full. Who goes on listening after
  * NLMMAP_MSG_GROUP_DELETED may one day hear another public group by that number.
+ *
+ * A ring under any netlink socket
+ * ===============================
+ * NLMMAP_MSG_ATTACH puts a ring under a socket of any netlink family, on that
+ * socket's own descriptor: it is mapped there, polled there, and ends with it.
+ * What arrives goes to the ring, in the order of arrival; what was queued before
+ * comes first. Differences to a socket's own ring:
+ *
+ *   recvmsg() answers EBUSY. sendmsg(), socket options, memberships and filters
+ *   are as ever. When sendmsg() returns, answers to it are in the ring if there
+ *   is room.
+ *   recvmsg() with MSG_PEEK, without MSG_TRUNC and with room for no byte looks as
+ *   ever: it returns 0 when the ring is readable, else it sleeps until then, as
+ *   long as O_NONBLOCK, MSG_DONTWAIT, SO_RCVTIMEO and signals let it (EAGAIN,
+ *   EINTR; restarted where SA_RESTART says so). NLMMAP_FEATURE_WAIT tells.
+ *   poll() tells the ring by EPOLLIN | EPOLLRDNORM.
+ *   portid, nsid (-1: none) and group are the datagram's own.
+ *   A dump goes on with the least rights of all who sent on the socket since it
+ *   was attached, and with none if anybody but the one who attached it had a
+ *   descriptor of it then, or was using it. Its parts are as large as a reader
+ *   with room for 4096 bytes gets them, unless the family wants them larger.
+ *   What a family lays out otherwise for 32-bit programs (xfrm) is laid out for
+ *   the last who sent on the socket, or for who attached it.
+ *   A full ring loses nothing at first: messages wait in the socket's receive
+ *   buffer, and producer.state says NLMMAP_STATE_STALLED. A reader that found
+ *   the ring empty and sees that calls poll() without a timeout, which starts it
+ *   again; who sleeps in poll() does so anyway. Put a full fence between the
+ *   store of your position and the look at the state.
+ *   What overflows the receive buffer is lost, and counted as ever: seq jumps at
+ *   the place of the loss. Under NETLINK_NO_ENOBUFS the place is not known:
+ *   NLMMAP_RECORD_LOST_NEARBY. When room returns after a loss, a record with len 0
+ *   and NLMMAP_RECORD_NO_DATAGRAM says so, if no other record does; it takes a
+ *   number of seq.
+ *   A source that says ENOBUFS and counts nothing (netlink_set_err() in the
+ *   kernel) gives such a record with NLMMAP_RECORD_LOST_UNKNOWN, any other error
+ *   of the socket one with NLMMAP_RECORD_ERROR.
+ *   A datagram that takes more than data_bytes / 2 is lost, and counted.
+ *   While a dump or another answer is under way, messages wait in the receive
+ *   buffer: use a second socket for requests if bursts may come meanwhile.
  *
  * Message types below NLMMAP_MSG_PRODUCER_MIN are the family's own; producers
  * use the ones from there on, and group messages have nlmsg_seq 0.
@@ -202,7 +258,12 @@ struct nlmmap_producer {
 	/* A cache line of its own. */
 	__u64	position;	/* everything before it is published */
 	__u64	lost;		/* records lost so far, an exact count */
+	__u32	state;		/* NLMMAP_STATE_* */
+	__u32	reserved2;	/* zero */
 };
+
+/* struct nlmmap_producer.state: messages wait for room, outside of the ring. */
+#define NLMMAP_STATE_STALLED	(1 << 0)
 
 /**
  * struct nlmmap_record - what stands before each datagram in a ring
@@ -229,6 +290,14 @@ struct nlmmap_record {
 #define NLMMAP_RECORD_LOST	(1 << 1)
 /* A notice of nlmmap itself (a type below NLMMAP_MSG_PRODUCER_MIN). */
 #define NLMMAP_RECORD_NOTICE	(1 << 2)
+/* Before this record the source lost messages that it did not count. */
+#define NLMMAP_RECORD_LOST_UNKNOWN (1 << 3)
+/* What seq and producer.lost count was lost about here, not right before. */
+#define NLMMAP_RECORD_LOST_NEARBY (1 << 4)
+/* No datagram: an __s32, the errno that recvmsg() would have failed with. */
+#define NLMMAP_RECORD_ERROR	(1 << 5)
+/* Stands for no datagram: it is there to tell a loss or an error. */
+#define NLMMAP_RECORD_NO_DATAGRAM (1 << 6)
 
 /*
  * NLMMAP_A_FLAGS of NLMMAP_MSG_SETUP, and the feature bit that says that the
@@ -238,6 +307,29 @@ struct nlmmap_record {
 /* __u64: CLOCK_BOOTTIME when the record was published, nanoseconds. */
 #define NLMMAP_SETUP_TIME	(1 << 0)
 #define NLMMAP_FEATURE_TIME	(1 << 0)
+/* struct nlmmap_credentials, as SCM_CREDENTIALS tells them; NLMMAP_MSG_ATTACH
+ * alone.
+ */
+#define NLMMAP_SETUP_CREDENTIALS (1 << 1)
+#define NLMMAP_FEATURE_CREDENTIALS (1 << 1)
+/* The kernel knows NLMMAP_MSG_ATTACH. */
+#define NLMMAP_FEATURE_ATTACH	(1 << 16)
+/* recvmsg() waits for the ring of an attached socket, see above. */
+#define NLMMAP_FEATURE_WAIT	(1 << 17)
+
+/**
+ * struct nlmmap_credentials - who sent a message
+ * @pid: process; 0: the kernel
+ * @uid: in the user namespace of who made the ring, as is @gid
+ * @gid: likewise
+ * @reserved: zero
+ */
+struct nlmmap_credentials {
+	__u32	pid;
+	__u32	uid;
+	__u32	gid;
+	__u32	reserved;
+};
 
 /* Message types. */
 enum {
@@ -247,6 +339,7 @@ enum {
 	NLMMAP_MSG_LEAVE	= 18,
 	NLMMAP_MSG_SOCKET_GET	= 19,
 	NLMMAP_MSG_GROUP_GET	= 20,
+	NLMMAP_MSG_ATTACH	= 21,
 
 	/* answers and notices */
 	NLMMAP_MSG_SOCKET	= 32,
@@ -278,7 +371,9 @@ enum {
 	NLMMAP_A_ABI_VERSION,	/* u32: NLMMAP_ABI_VERSION */
 	NLMMAP_A_FEATURES,	/* u64: NLMMAP_FEATURE_* the kernel knows */
 	NLMMAP_A_HEADER_BYTES,	/* u32: before each datagram in this ring */
-	NLMMAP_A_PORTID,	/* u32: netlink port of the socket */
+	NLMMAP_A_PORTID,	/* u32: netlink port of the socket when it was
+				 * set up; 0: it had none
+				 */
 	NLMMAP_A_INODE,		/* u64: as in /proc/PID/fd */
 	NLMMAP_A_UID,		/* u32: who set the ring up and is charged, in
 				 * the user namespace of who opened the socket
@@ -300,6 +395,10 @@ enum {
 	NLMMAP_A_MEMBERS,	/* u32: rings that joined */
 	NLMMAP_A_PLAIN,		/* flag: plain listeners are served, too */
 	NLMMAP_A_PUBLISHED,	/* u64: datagrams published so far */
+
+	/* attached sockets */
+	NLMMAP_A_FD,		/* u32: descriptor of another netlink socket */
+	NLMMAP_A_PROTOCOL,	/* u32: the socket's netlink protocol */
 
 	__NLMMAP_A_MAX
 };

@@ -81,6 +81,11 @@ class NLMMAP_EXPORT Ring {
     Ring& operator=(const Ring&) = delete;
     ~Ring();
 
+    // Goes on where somebody else left off; `newest` as for seq_before(). Walks over what waits, so
+    // that nothing but whole records is read afterwards. False: what begins there is no record.
+    // Before the first batch.
+    [[nodiscard]] bool resume(std::uint64_t newest) noexcept;
+
     // A batch begins: everything that is published now.
     [[nodiscard]] Place open() noexcept;
     // The batch is done with the record `at`, and the next one lies at or beyond the limit.
@@ -93,6 +98,9 @@ class NLMMAP_EXPORT Ring {
     [[nodiscard]] bool is_open() const noexcept { return is_open_; }
     [[nodiscard]] std::uint32_t header_bytes() const noexcept { return header_bytes_; }
     [[nodiscard]] bool has_time() const noexcept { return (features_ & NLMMAP_FEATURE_TIME) != 0; }
+    [[nodiscard]] bool has_credentials() const noexcept {
+        return (features_ & NLMMAP_FEATURE_CREDENTIALS) != 0;
+    }
     [[nodiscard]] std::size_t ring_bytes() const noexcept { return ring_bytes_; }
     [[nodiscard]] std::uint64_t lost() const noexcept {
         return load_acquire(pages_.producer->lost);
